@@ -1,0 +1,117 @@
+"""Stage `download`: a model's files, complete and exactly the pinned ones, into `hf/`.
+
+Three sources, one result: the embedded model is checked where it lies against its own SHA256SUMS; a Hugging Face repository is fetched at a
+pinned revision through the hub's cache, which resumes what was interrupted; `source=DIR` copies from a directory, for boxes without a
+network. Code from the repository is never run: only configuration, tokenizer and safetensors files are taken.
+
+Not run yet against the real hub with Phi-3's weights: `doit model=phi-3-mini download` does it on a machine that can reach it.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from build import ROOT, manifest
+from build.errors import SourceError
+from build.settings import Model
+
+WEIGHTS_INDEX = "model.safetensors.index.json"
+WANTED = (
+    "config.json",
+    "generation_config.json",
+    "*.safetensors",
+    WEIGHTS_INDEX,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+HASHES = "SHA256SUMS"
+ARCHITECTURE = "Phi3ForCausalLM"
+
+
+def download(model: Model, source: str | None = None) -> None:
+    """Make `model.folder / "hf"`.
+
+    Args:
+        model: what to get.
+        source: a directory to copy from instead of the preset's own source.
+
+    Raises:
+        SourceError: something is missing, incomplete, of another architecture or not the pinned content.
+    """
+    target = model.folder / "hf"
+    if source is None and model.source is not None and ROOT / model.source == target:
+        _check_in_place(target)
+        return
+    origin = source or model.source or f"{model.repo}@{model.revision}"
+    settings = {"origin": origin, "wanted": list(WANTED)}
+    with manifest.new_folder(target, "download", {}, settings, manifest.versions("huggingface_hub")) as draft:
+        directory = Path(source or model.source or _fetch(model))
+        if not directory.is_dir():
+            raise SourceError(f"source={directory} is not a directory")
+        for path in sorted({path for pattern in WANTED for path in directory.glob(pattern)}):
+            _link_or_copy(path, draft.path / path.name)
+        check(draft.path)
+        print(f"{origin}: {sum(f.stat().st_size for f in draft.path.iterdir()) / 1e6:.1f} MB in {target}", flush=True)
+
+
+def check(folder: Path) -> None:
+    """Whether a folder holds a whole Phi-3 checkpoint.
+
+    Raises:
+        SourceError: a file is missing or the architecture is another; the message names it.
+    """
+    for name in NEEDED:
+        if not (folder / name).is_file():
+            raise SourceError(f"{name} is missing in the source: it is not a complete Hugging Face checkpoint with a fast tokenizer")
+    architectures = json.loads((folder / "config.json").read_text()).get("architectures")
+    if architectures != [ARCHITECTURE]:
+        raise SourceError(f"config.json says architectures {architectures}; this pipeline takes {ARCHITECTURE}")
+    index = folder / WEIGHTS_INDEX
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+    if missing:
+        raise SourceError(f"weights are incomplete: {', '.join(missing)} missing. Only safetensors files are taken, never pickles")
+
+
+def _check_in_place(folder: Path) -> None:
+    hashes = folder / HASHES
+    if not hashes.is_file():
+        raise SourceError(f"{hashes} is missing: restore the embedded model with `git checkout -- {folder.relative_to(ROOT)}`")
+    names = []
+    for line in hashes.read_text().splitlines():
+        expected, name = line.split(maxsplit=1)
+        path = folder / name
+        if not path.is_file() or manifest.sha256_of(path) != expected:
+            raise SourceError(
+                f"{path} is {'not the committed file' if path.is_file() else 'missing'}: restore it with "
+                f"`git checkout -- {path.relative_to(ROOT)}`, or make a new embedded model with `doit train`"
+            )
+        names.append(name)
+    check(folder)
+    sealed = manifest.seal(folder, "download", {HASHES: manifest.sha256_of(hashes)}, {"origin": "committed with the code"}, names)
+    print(f"{folder.relative_to(ROOT)}: {len(names)} files, {sealed.size_bytes / 1e6:.1f} MB, all as committed", flush=True)
+
+
+def _fetch(model: Model) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    print(f"fetching {model.repo} at {model.revision} (HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured)", flush=True)
+    try:
+        return str(snapshot_download(model.repo, revision=model.revision, allow_patterns=list(WANTED)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise SourceError(
+            f"{model.repo} could not be fetched: {error}\nRun the task again to resume, or copy the files here by hand and give source=DIR"
+        ) from error
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        os.link(path.resolve(), to)
+    except OSError:
+        shutil.copyfile(path, to)

@@ -1,0 +1,72 @@
+"""Stage `build_engine`: a checkpoint to the engine of one target.
+
+On target cpu the ONNX Runtime GenAI model builder takes the AutoAWQ checkpoint itself. The flags matter (each was measured): int4 with
+accuracy level 1 keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed.
+A GPU target would be another function here and another row in presets.toml.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from build import ROOT, manifest
+from build.errors import EngineError
+from build.settings import Model, Target
+
+TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "torch", "transformers")
+_TAIL_LINES = 15
+
+
+def command(model: Model, out: Path, cache: Path) -> list[str]:
+    """The model builder's command line for target cpu."""
+    options = ["int4_accuracy_level=1", "int4_nodes_to_exclude=/lm_head/MatMul", "prune_lm_head=true"]
+    builder = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+    places = ["-i", str(model.folder / "awq"), "-o", str(out), "-c", str(cache)]
+    return [*builder, *places, "-p", "int4", "-e", "cpu", "--extra_options", *options]
+
+
+def plan(model: Model, target: Target) -> str:
+    """The command as one shell-quoted line."""
+    return shlex.join(command(model, model.folder / f"engine-{target.name}", Path(tempfile.gettempdir()) / "model-builder-cache"))
+
+
+def build_engine(model: Model, target: Target) -> None:
+    """Make `model.folder / "engine-cpu"`.
+
+    Raises:
+        ManifestError: `awq/` is not there or damaged.
+        EngineError: the model builder failed; the message has the end of its log and says where the whole of it is.
+    """
+    final = model.folder / f"engine-{target.name}"
+    awq = manifest.read(model.folder / "awq")
+    settings = {"intra_op_threads": target.intra_op_threads, "options": command(model, Path("out"), Path("cache"))[-3:]}
+    with (
+        tempfile.TemporaryDirectory(prefix="model-builder-") as cache,
+        manifest.new_folder(final, "build_engine", {"awq": awq.content_hash}, settings, manifest.versions(*TOOLS)) as draft,
+    ):
+        print("building the ONNX Runtime GenAI engine from the AWQ checkpoint", flush=True)
+        _run(command(model, draft.path, Path(cache)), model.folder / "build_engine.log")
+        _set_threads(draft.path / "genai_config.json", target.intra_op_threads)
+    done = manifest.read(final)
+    print(f"{final.relative_to(ROOT)}: {done.size_bytes / 1e6:.1f} MB, {done.duration_s:.0f} s", flush=True)
+
+
+def _run(arguments: list[str], log: Path) -> None:
+    with log.open("w") as stream:
+        # The builder would otherwise try to look up what is on disk already.
+        environment = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
+        status = subprocess.run(
+            ["env", *(f"{k}={v}" for k, v in environment.items()), *arguments], stdout=stream, stderr=subprocess.STDOUT, check=False
+        ).returncode
+    if status != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
+        raise EngineError(f"the model builder ended with status {status}. The end of {log}:\n{tail}\nCommand: {shlex.join(arguments)}")
+
+
+def _set_threads(path: Path, threads: int) -> None:
+    config = json.loads(path.read_text())
+    config["model"]["decoder"]["session_options"]["intra_op_num_threads"] = threads
+    path.write_text(json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,171 @@
+"""Task `serve`: tritonserver in the foreground, and the same as a context manager for demo and tests.
+
+A port that is taken is found before the server starts. "Ready" means that a real tag has come back, not that a flag says so. However this
+process ends, the server does not outlive it.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from build import manifest, triton
+from build.errors import PortInUseError, ServerError
+from build.settings import Model, Ports, Target
+from pika_tagger import TaggerClient, TaggerError
+
+START_TIMEOUT_S = 120.0
+_PR_SET_PDEATHSIG = 1
+_TAIL_LINES = 20
+
+
+class Server:
+    """A running tritonserver."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None) -> None:
+        """Take over a process that `running` has started."""
+        self.process, self.ports, self._log = process, ports, log
+
+    @property
+    def url(self) -> str:
+        """HOST:PORT of the gRPC endpoint."""
+        return f"{triton.LOOPBACK}:{self.ports.grpc_port}"
+
+    def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait for the first real tag.
+
+        Raises:
+            ServerError: the server stopped by itself, or gave no tag in time; the message has the end of its log.
+        """
+        give_up = time.monotonic() + timeout_s
+        with TaggerClient(self.url) as client:
+            while True:
+                if self.process.poll() is not None:
+                    raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self._log_tail()}")
+                try:
+                    client.wait_until_ready(timeout_s=1.0)
+                except TaggerError as error:
+                    if time.monotonic() > give_up:
+                        raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
+                else:
+                    return
+
+    def stop(self) -> None:
+        """Ask the server to finish, and kill it and its stubs if it does not."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.wait(triton.EXIT_TIMEOUT_S + 5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def _log_tail(self) -> str:
+        if self._log is None:
+            return ""
+        lines = self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join([f". The end of {self._log}:", *lines])
+
+
+def check_ports(ports: Ports) -> None:
+    """Whether the server could listen on all three.
+
+    Raises:
+        PortInUseError: one is taken; the message names it and the setting that changes it.
+    """
+    for name, port in vars(ports).items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((triton.LOOPBACK, port))
+            except OSError as error:
+                raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
+
+
+@contextmanager
+def running(repository: Path, ports: Ports, log: Path | None) -> Iterator[Server]:
+    """A tritonserver over a model repository, stopped at the end of the block.
+
+    Args:
+        repository: what `model_repository` assembled.
+        ports: where to listen, on the loopback address.
+        log: file for the server's output; None leaves it on the terminal.
+
+    Raises:
+        ManifestError: the repository is incomplete or not what its manifest says.
+        PortInUseError: see `check_ports`.
+        ServerError: the server's parts are not installed.
+    """
+    manifest.verify_contents(repository)
+    check_ports(ports)
+    installed = triton.installation()
+    with tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as scratch:
+        backends = Path(scratch) / "backends"
+        triton.make_backends(installed, backends)
+        stream = log.open("wb") if log else None
+        try:
+            server = Server(_start(triton.command(installed, backends, repository, ports), installed, stream), ports, log)
+            try:
+                yield server
+            finally:
+                server.stop()
+        finally:
+            if stream:
+                stream.close()
+
+
+def serve(model: Model, target: Target, ports: Ports) -> None:
+    """Run the server in the foreground until it is interrupted.
+
+    Raises:
+        ServerError: as `running`, or the server stopped by itself.
+    """
+    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None) as server:
+        try:
+            server.wait_until_ready()
+            print(f"\nready: gRPC {server.url}, HTTP port {ports.http_port}, metrics port {ports.metrics_port}. Ctrl-C stops.", flush=True)
+            status = server.process.wait()
+        except KeyboardInterrupt:
+            print("\nstopping", flush=True)
+            return
+    raise ServerError(f"tritonserver stopped by itself with status {status}")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it holds is released."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(command: list[str], installed: triton.Installation, log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    libc = ctypes.CDLL(None)
+
+    def die_with_parent() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    return subprocess.Popen(
+        command,
+        env=triton.environment(installed),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT if log else None,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server in order
+        preexec_fn=die_with_parent,
+    )

@@ -1,0 +1,119 @@
+"""What to build and for what: rows of presets.toml, chosen by name.
+
+This module knows the form of a row. A new field of presets.toml is added to the dataclass that holds it.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from build import ROOT
+from build.errors import SettingError
+
+PRESETS = ROOT / "build" / "presets.toml"
+CHECKPOINTS = ROOT / "checkpoints"
+TASKS = ROOT / "model_repository" / "tagger" / "prompts"
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """How AutoAWQ is run. What is not here is fixed: 4-bit, groups of 128, zero point, GEMM packing."""
+
+    calibration_samples: int
+    seed: int
+    search_clipping: bool
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model preset. Either `source` (a directory, relative to the checkout) or `repo` with `revision` is set."""
+
+    name: str
+    about: str
+    task: str
+    quantize: Quantization
+    source: str | None = None
+    repo: str | None = None
+    revision: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the stages of this model keep their results."""
+        return CHECKPOINTS / self.name
+
+    @property
+    def task_file(self) -> Path:
+        """The task that the model is asked."""
+        return TASKS / f"{self.task}.toml"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine to serve on."""
+
+    name: str
+    about: str
+    tokens_per_block: int
+    intra_op_threads: int
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where tritonserver listens, on the loopback address."""
+
+    grpc_port: int = 8001
+    http_port: int = 8000
+    metrics_port: int = 8002
+
+
+def model(name: str) -> Model:
+    """The model preset of that name.
+
+    Raises:
+        SettingError: there is none; the message lists those that exist.
+    """
+    row = dict(_row("models", name))
+    return Model(name=name, quantize=Quantization(**row.pop("quantize")), **row)
+
+
+def target(name: str) -> Target:
+    """The target preset of that name. Raises as `model`."""
+    return Target(name=name, **_row("targets", name))
+
+
+def ports(grpc_port: str, http_port: str, metrics_port: str) -> Ports:
+    """Ports as given on the command line.
+
+    Raises:
+        SettingError: one is not a port number, or two are the same.
+    """
+    given = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
+    numbers = {}
+    for name, text in given.items():
+        if not text.isdecimal() or not 0 < int(text) < 65536:
+            raise SettingError(f"{name}={text} is not a port; give a number from 1 to 65535")
+        if int(text) in numbers.values():
+            raise SettingError(f"{name}={text} is given twice; the three ports must differ")
+        numbers[name] = int(text)
+    return Ports(**numbers)
+
+
+def yes_or_no(name: str, text: str) -> bool:
+    """A setting that is "yes" or "no".
+
+    Raises:
+        SettingError: it is neither.
+    """
+    if text not in ("yes", "no"):
+        raise SettingError(f"{name}={text} is neither yes nor no")
+    return text == "yes"
+
+
+def _row(table: str, name: str) -> Mapping[str, Any]:
+    rows: dict[str, Mapping[str, Any]] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))[table]
+    if name not in rows:
+        known = ", ".join(rows)
+        raise SettingError(f"{table[:-1]}={name} is not known; presets.toml has {known}")
+    return rows[name]

@@ -1,0 +1,156 @@
+"""From frames to labelled dialogues.
+
+A dialogue starts with a line of Pika's, which has the emotion; a child's utterance of a kind that the line can answer is put before it, and
+sometimes what Pika had said before that. `celebrate` follows from the kind alone: yes if the child was right and the line confirms it.
+Slots have one value throughout a dialogue. Misspellings and other noise are added by `noise.py`.
+"""
+
+import random
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from build.training import arithmetic, frames, noise
+from build.training.frames import Fact, Frame, Split
+from one_pass import Dialogue
+
+CONFIRM_SHARE = 0.22
+"""Share of dialogues that are drawn from the lines which confirm a right answer; the other draws find some too."""
+AMBIGUOUS_SHARE = 0.12
+"""Share drawn from lines which could confirm one, but answer something else here."""
+BEFORE_SHARE = 0.35
+"""Share of dialogues in which it is known what Pika had said before."""
+ARITHMETIC_SHARE = 0.2
+OTHER_LANGUAGE_SHARE = 0.05
+"""Share of dialogues in which the child speaks the other language."""
+JOINED_SHARE = 0.15
+"""Share of lines that are two frames of the same emotion in a row."""
+SILENT_SHARE = 0.02
+
+
+_SENTENCE_START = re.compile(r"(?:^|(?<=[.!?] ))\w")
+_AN = re.compile(r"\b([Aa]) ([aeiou])(?=[a-z]{2})")
+"""The English article before a vowel, which a slot's word may bring."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A dialogue with its right answers. `emotions` are all acceptable ones, the best first."""
+
+    dialogue: Dialogue
+    emotions: tuple[str, ...]
+    celebrate: bool
+    lang: str
+    kind: str
+
+    @property
+    def emotion(self) -> str:
+        """The best emotion."""
+        return self.emotions[0]
+
+
+class Corpus:
+    """All frames, and a sampler over them."""
+
+    def __init__(self, emotions: tuple[str, ...]) -> None:
+        """Read and check the corpus files. Raises SourceError naming file and line."""
+        self.emotions = emotions
+        self._pika: dict[tuple[Split, str, str], list[Frame]] = defaultdict(list)
+        for frame in frames.pika_frames(emotions):
+            self._pika[frame.split, frame.emotion, frame.lang].append(frame)
+        self._child = _by_kind(frames.other_frames("child"))
+        self._before = _by_kind(frames.other_frames("before"))
+        self._words = frames.slot_words()
+        self._facts: dict[tuple[Split, str], list[Fact]] = defaultdict(list)
+        for fact in frames.facts():
+            self._facts[fact.split, fact.lang].append(fact)
+
+    def count(self, split: Split) -> dict[str, int]:
+        """Frames of Pika's per emotion in a split."""
+        return {e: sum(len(self._pika[split, e, lang]) for lang in frames.LANGUAGES) for e in self.emotions}
+
+    def sample(self, rng: random.Random, split: Split, noisy: bool = True) -> Labelled:
+        """One dialogue made only of frames and facts of that split."""
+        while True:
+            lang = rng.choice(frames.LANGUAGES)
+            line, kind = self._line(rng, split, lang)
+            said = {"confirm": "right", "pass": "right"}.get(kind, kind)
+            child_lang = lang if line.slots or rng.random() > OTHER_LANGUAGE_SHARE else _other(lang)
+            if self._child[split, said, child_lang]:  # a small split may lack a kind
+                break
+        values = {slot: rng.choice(words) for (slot, word_lang), words in self._words.items() if word_lang == lang}
+        values |= _fact_values(rng, self._fact(rng, split, child_lang if said in ("right", "wrong") else lang))
+        texts = Dialogue(
+            self._child_text(rng, split, kind, said, child_lang, line),
+            f"{line.text} {self._companion(rng, line, kind)}" if rng.random() < JOINED_SHARE else line.text,
+            self._before_text(rng, split, said, lang),
+        )
+        dialogue = Dialogue(*(None if text is None else _fill(text, values) for text in vars(texts).values()))
+        labelled = Labelled(dialogue, (line.emotion, *line.also), kind == "confirm", lang, kind)
+        return replace(labelled, dialogue=noise.disturb(rng, dialogue)) if noisy else labelled
+
+    def _line(self, rng: random.Random, split: Split, lang: str) -> tuple[Frame, str]:
+        """A line of Pika's and the kind of utterance it answers. Emotions are equally frequent but for the two special draws."""
+        draw = rng.random()
+        pool = self._pika[split, rng.choice(self.emotions), lang]
+        if draw < CONFIRM_SHARE:
+            confirming = [line for line in pool if "confirm" in line.kinds]
+            if confirming:
+                return rng.choice(confirming), "confirm"
+        elif draw < CONFIRM_SHARE + AMBIGUOUS_SHARE:
+            ambiguous = [line for line in pool if "confirm" in line.kinds and len(line.kinds) > 1]
+            if ambiguous:
+                line = rng.choice(ambiguous)
+                return line, rng.choice([kind for kind in line.kinds if kind != "confirm"])
+        line = rng.choice(pool)
+        return line, rng.choice(line.kinds)
+
+    def _before_text(self, rng: random.Random, split: Split, said: str, lang: str) -> str | None:
+        pool = self._before[split, said, lang]
+        return rng.choice(pool).text if pool and rng.random() < BEFORE_SHARE else None
+
+    def _child_text(self, rng: random.Random, split: Split, kind: str, said: str, lang: str, line: Frame) -> str:
+        if kind not in ("confirm", "pass", "wrong") and rng.random() < SILENT_SHARE:
+            return ""
+        pool = self._child[split, said, lang]
+        echoing = [frame for frame in pool if frame.slots & line.slots]
+        return rng.choice(echoing if echoing and rng.random() < 0.7 else pool).text
+
+    def _companion(self, rng: random.Random, line: Frame, kind: str) -> str:
+        pool = [f for f in self._pika[line.split, line.emotion, line.lang] if kind in f.kinds and f.slots <= line.slots and f is not line]
+        return rng.choice(pool).text if pool else ""
+
+    def _fact(self, rng: random.Random, split: Split, lang: str) -> Fact:
+        if rng.random() < ARITHMETIC_SHARE:
+            return arithmetic.fact(rng, lang, split)
+        return rng.choice(self._facts[split, lang])
+
+
+def _by_kind(all_frames: "Sequence[Frame] | frames.Iterator[Frame]") -> dict[tuple[Split, str, str], list[Frame]]:
+    pools: dict[tuple[Split, str, str], list[Frame]] = defaultdict(list)
+    for frame in all_frames:
+        pools[frame.split, frame.kinds[0], frame.lang].append(frame)
+    return pools
+
+
+def _fact_values(rng: random.Random, fact: Fact) -> dict[str, str]:
+    statement = fact.statement
+    return {
+        "q": fact.question,
+        "a": fact.answer,
+        "fact": statement,
+        "Fact": statement[:1].upper() + statement[1:],
+        "wrong": rng.choice(fact.wrong),
+    }
+
+
+def _fill(text: str, values: dict[str, str]) -> str:
+    for slot in frames.slots_of(text):
+        text = text.replace("{" + slot + "}", values[slot])
+    text = _AN.sub(r"\1n \2", text)
+    return _SENTENCE_START.sub(lambda found: found[0].upper(), text.strip())
+
+
+def _other(lang: str) -> str:
+    return "en" if lang == "vi" else "vi"

@@ -1,0 +1,67 @@
+"""The embedded model's shape, and how its files are written.
+
+Phi-3's architecture at a size that tags within milliseconds on one CPU core. What AutoAWQ and the engines ask of the shape: in_features
+multiples of 128, out_features multiples of 64, as many key-value heads as heads, an lm_head of its own.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from transformers import Phi3Config, Phi3ForCausalLM
+
+MAX_TOKENS = 1024
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 768,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+}
+
+
+def config_fields(vocab_size: int, end_of_text_id: int, bos_id: int) -> dict[str, Any]:
+    """The fields of config.json, written out: different versions of transformers would write different ones."""
+    return {
+        "architectures": ["Phi3ForCausalLM"],
+        "model_type": "phi3",
+        **SHAPE,
+        "vocab_size": vocab_size,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-05,
+        "rope_theta": 10000.0,
+        "rope_scaling": None,
+        "max_position_embeddings": MAX_TOKENS,
+        "original_max_position_embeddings": MAX_TOKENS,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "embd_pdrop": 0.0,
+        "resid_pdrop": 0.0,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "torch_dtype": "float16",
+        "bos_token_id": bos_id,
+        "eos_token_id": end_of_text_id,
+        "pad_token_id": end_of_text_id,
+    }
+
+
+def build(fields: dict[str, Any], dropout: float) -> Phi3ForCausalLM:
+    """A new network with random weights, in float32."""
+    config = Phi3Config(**{**fields, "embd_pdrop": dropout, "resid_pdrop": dropout, "torch_dtype": "float32"})
+    config._attn_implementation = "sdpa"
+    return Phi3ForCausalLM(config)
+
+
+def save(weights: dict[str, torch.Tensor], fields: dict[str, Any], end_ids: list[int], folder: Path) -> None:
+    """Write config.json, generation_config.json and model.safetensors (float16)."""
+    half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in weights.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+    generation = {"bos_token_id": fields["bos_token_id"], "eos_token_id": end_ids, "pad_token_id": fields["pad_token_id"]}
+    for name, content in (("config.json", fields), ("generation_config.json", generation)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")

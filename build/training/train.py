@@ -1,0 +1,184 @@
+"""Train the embedded model: `python -m build.training.train OUT_DIR [--steps N] [--seed N] ...`, or `doit train`.
+
+Minutes on a GPU, hours on a CPU. The prefix is the same for every dialogue, so it is computed once a step and its keys and values are
+shared by the batch; gradients flow through it as they would otherwise. What is written is the average of the weights over the last steps,
+chosen without a look at the test split or the hand-written evaluation file. Equal seed, equal machine: equal weights.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers import DynamicCache, Phi3ForCausalLM
+
+from build import ROOT, manifest, settings
+from build.training import network, tokenizer
+from build.training.batches import Batch, Batches
+from build.training.dialogues import Corpus
+from build.training.evaluate import accuracy, predict
+from one_pass import CodeTable, Prompt, Task, TextCodec
+
+WORKERS = 12
+"""Part of what a seed means: each worker has a stream of its own."""
+WORD_DROPOUT = 0.1
+DROPOUT = 0.1
+LANGUAGE_MODELLING_WEIGHT = 0.2
+WEIGHT_AVERAGE_DECAY = 0.999
+TOKENS_PER_BLOCK = 32
+VALIDATION_SEED, VALIDATION_SIZE, TEST_SEED, TEST_SIZE = 7, 2000, 8, 4000
+
+
+class _Stream(IterableDataset[Batch]):
+    def __init__(self, batches: Batches, seed: int) -> None:
+        self._batches, self._seed = batches, seed
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        return self._batches.stream(self._seed * 1000 + (worker.id if worker else 0))
+
+
+def main() -> None:
+    """Train, test, write."""
+    parser = argparse.ArgumentParser(description="Train the embedded model.")
+    parser.add_argument("out", type=Path, help="folder for the checkpoint")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=20261120)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    train(**vars(arguments))
+
+
+def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: int, device: str) -> None:
+    """Make a checkpoint in `out`, with `training.json` (settings, curves, test figures) and SHA256SUMS beside it."""
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    torch.manual_seed(seed)
+    task_file = settings.TASKS / "pika_mood.toml"
+    task = Task.load(task_file)
+    corpus = Corpus(task.label_names)
+    bpe = tokenizer.train(task, corpus, seed)
+    tokenizer.save(bpe, out, network.MAX_TOKENS)
+    codec = TextCodec.load(out / "tokenizer.json")
+    prompt, codes = Prompt(task, codec, TOKENS_PER_BLOCK), CodeTable(task, codec)
+    end_of_text = bpe.token_to_id(tokenizer.END_OF_TEXT)
+    fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>"))
+    model = network.build(fields, DROPOUT).to(device)
+    parameters = sum(p.numel() for p in model.parameters())
+    print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
+    batches = Batches(corpus, prompt, codes, codec.vocab_size, batch_size)
+    curve, average = _run(model, batches, prompt, codes, steps, learning_rate, seed, device, corpus)
+    model.load_state_dict(average)
+    network.save(average, fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
+    tests = {}
+    for name, noisy in (("clean", False), ("noisy", True)):
+        rng = random.Random(TEST_SEED)
+        examples = [corpus.sample(rng, "test", noisy) for _ in range(TEST_SIZE)]
+        tests[name] = accuracy(examples, predict(model, batches, prompt, codes, examples, device), task)
+        print(f"test, {name}: {json.dumps(tests[name])}", flush=True)
+    report = {
+        "seed": seed,
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "parameters": parameters,
+        "task_sha256": manifest.sha256_of(task_file),
+        "corpus_sha256": _corpus_hash(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
+        "tools": manifest.versions("torch", "transformers", "tokenizers"),
+        "duration_s": round(time.monotonic() - started),
+        "curve": curve,
+        "test": tests,
+    }
+    (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    files = sorted(path for path in out.iterdir() if path.name not in ("SHA256SUMS", manifest.NAME))
+    (out / "SHA256SUMS").write_text("".join(f"{manifest.sha256_of(path)}  {path.name}\n" for path in files))
+
+
+def _run(
+    model: Phi3ForCausalLM,
+    batches: Batches,
+    prompt: Prompt,
+    codes: CodeTable,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    corpus: Corpus,
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    loader = DataLoader(_Stream(batches, seed), batch_size=None, num_workers=WORKERS, prefetch_factor=8)
+    optimizer = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=device == "cuda")
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.06)
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    prefix = torch.tensor([prompt.prefix_ids], device=device)
+    curve: list[dict[str, float]] = []
+    rng = random.Random(VALIDATION_SEED)
+    validation = [corpus.sample(rng, "validation", False) for _ in range(VALIDATION_SIZE)]
+    started = time.monotonic()
+    for step, batch in zip(range(1, steps + 1), loader, strict=False):
+        model.train()
+        with torch.autocast(device, torch.bfloat16):
+            losses = _losses(model, prefix, batch, device)
+        loss = losses["code"] + 0.5 * losses["json"] + LANGUAGE_MODELLING_WEIGHT * losses["dialogue"]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        decay = min(WEIGHT_AVERAGE_DECAY, step / (step + 20))
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                average[name].lerp_(tensor, 1 - decay)
+        if step % max(1, steps // 15) == 0:
+            row = {"step": step, **{name: round(value.item(), 4) for name, value in losses.items()}}
+            result = accuracy(validation, predict(model, batches, prompt, codes, validation, device), prompt.task)
+            row |= {"validation_emotion": result["emotion"], "validation_celebrate": result["celebrate"]}
+            curve.append(row)
+            print(f"{time.monotonic() - started:6.0f} s  {json.dumps(row)}", flush=True)
+    return curve, average
+
+
+def _losses(model: Phi3ForCausalLM, prefix: torch.Tensor, batch: Batch, device: str) -> dict[str, torch.Tensor]:
+    ids, lengths = batch.ids.to(device, non_blocking=True), batch.lengths.to(device)
+    cache = DynamicCache()
+    model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_repeat_interleave(ids.shape[0])
+    keep = torch.rand(ids.shape, device=device) > WORD_DROPOUT
+    keep |= torch.arange(ids.shape[1], device=device) >= (lengths - 2)[:, None]  # never the assistant marker
+    embedded = model.model.embed_tokens(ids) * keep[..., None]
+    logits = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True).logits.float()
+    has_code = (batch.code_positions >= 0).nonzero()[:, 0]
+    at = logits[has_code.to(device), batch.code_positions[has_code].to(device)]
+    return {
+        "code": torch.nn.functional.cross_entropy(at, batch.code_targets[has_code].to(device)),
+        "json": torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.json_targets.to(device).flatten()),
+        "dialogue": torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.dialogue_targets.to(device).flatten()),
+    }
+
+
+def _groups(model: Phi3ForCausalLM) -> list[dict[str, Any]]:
+    decayed = [p for p in model.parameters() if p.ndim >= 2]
+    others = [p for p in model.parameters() if p.ndim < 2]
+    return [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+
+
+def _corpus_hash() -> str:
+    folder = ROOT / "build" / "training" / "corpus"
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".txt", ".jsonl")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

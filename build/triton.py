@@ -1,0 +1,109 @@
+"""Where the real tritonserver is, and how it is called.
+
+On target cpu it comes from the wheel nvidia-pytriton, which carries the server, its Python backend and one backend stub per Python version.
+The stub is picky: it must be the one of this Python, find libpython, and find this environment's `python3` first on PATH.
+"""
+
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from build.errors import ServerError
+from build.settings import Ports
+
+LOOPBACK = "127.0.0.1"
+EXIT_TIMEOUT_S = 10
+"""How long tritonserver waits for requests in flight when it is asked to stop."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """The parts of the wheel that are needed to start a server."""
+
+    server: Path
+    backend: Path
+    stub: Path
+    library_paths: tuple[Path, ...]
+
+
+def installation() -> Installation:
+    """Find the parts.
+
+    Raises:
+        ServerError: nvidia-pytriton is not installed, has no stub for this Python, or libpython is not there.
+    """
+    spec = find_spec("pytriton")
+    if spec is None or spec.origin is None:
+        raise ServerError("nvidia-pytriton is not installed, so there is no tritonserver: run `make install`")
+    package = Path(spec.origin).parent
+    root = package / "tritonserver"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
+    if not stub.is_file():
+        raise ServerError(f"nvidia-pytriton has no backend stub for Python {version}: use Python 3.11 or 3.12")
+    return Installation(
+        server=root / "bin" / "tritonserver",
+        backend=root / "backends" / "python",
+        stub=stub,
+        library_paths=(package.parent / "nvidia_pytriton.libs", _libpython_folder(version)),
+    )
+
+
+def make_backends(installed: Installation, folder: Path) -> None:
+    """Lay out a backend directory in `folder`: the Python backend with the stub beside it, as links."""
+    python = folder / "python"
+    python.mkdir(parents=True)
+    for path in (*installed.backend.iterdir(), installed.stub):
+        if path.name != "__pycache__":
+            (python / path.name).symlink_to(path)
+
+
+def command(installed: Installation, backends: Path, repository: Path, ports: Ports) -> list[str]:
+    """The command line. Everything listens on the loopback address only, and models cannot be changed from outside."""
+    return [
+        str(installed.server),
+        f"--model-repository={repository}",
+        f"--backend-directory={backends}",
+        *_address_flags("grpc", ports.grpc_port),
+        *_address_flags("http", ports.http_port),
+        *_address_flags("metrics", ports.metrics_port),
+        "--model-control-mode=none",
+        "--disable-auto-complete-config",
+        "--strict-readiness=true",
+        "--exit-on-error=true",
+        "--allow-gpu-metrics=false",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+
+
+def environment(installed: Installation) -> dict[str, str]:
+    """The environment that server and stubs need, on top of the present one."""
+    libraries: Sequence[str] = [str(path) for path in installed.library_paths]
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _address_flags(protocol: str, port: int) -> list[str]:
+    return [f"--{protocol}-address={LOOPBACK}", f"--{protocol}-port={port}"]
+
+
+def _libpython_folder(version: str) -> Path:
+    name = f"libpython{version}.so.1.0"
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    candidates = [Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib", Path("/usr/lib") / multiarch]
+    for folder in candidates:
+        if (folder / name).is_file():
+            return folder
+    raise ServerError(
+        f"{name} is in none of {', '.join(map(str, candidates))}; Triton's Python backend needs it. On Debian or Ubuntu: "
+        f"apt-get install libpython{version}; otherwise use a Python that was built with --enable-shared"
+    )

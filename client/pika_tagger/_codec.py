@@ -1,0 +1,190 @@
+"""Requests and answers, without any input or output of its own, so that a blocking and an asynchronous client can share it.
+
+The tensor names are those of the Triton model `tagger`; they change here and there together.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tritonclient.grpc import InferInput, InferResult
+from tritonclient.utils import InferenceServerException
+
+from pika_tagger._channel import MAX_MESSAGE_BYTES
+from pika_tagger._errors import (
+    InvalidRequestError,
+    ServerBusyError,
+    ServerError,
+    TaggerConnectionError,
+    TaggerError,
+    TaggerTimeoutError,
+)
+from pika_tagger._privacy import safe_detail
+from pika_tagger._types import Tag
+
+LABELS_PARAMETER = "labels"
+_ROUNDING = 1e-3
+
+_Meaning = tuple[type[TaggerError], str]
+_MEANINGS: dict[str, _Meaning] = {
+    "INVALID_ARGUMENT": (InvalidRequestError, "{target} refused the dialogue ({said}): correct the field it names"),
+    "DEADLINE_EXCEEDED": (
+        TaggerTimeoutError,
+        "no answer from {target} within {timeout_s:g} s ({said}): check the server's load and the network, or give a longer timeout",
+    ),
+    "UNAVAILABLE": (
+        TaggerConnectionError,
+        "{target} cannot be reached or is not ready ({said}): start the server, or give HOST:PORT of its gRPC endpoint (not of HTTP)",
+    ),
+    "NOT_FOUND": (ServerError, "no {target} ({said}): check model_name and what the server has loaded"),
+    "UNIMPLEMENTED": (ServerError, "what listens for {target} is not Triton's gRPC endpoint ({said}): check the url"),
+}
+_OVERLOAD: _Meaning = (ServerBusyError, "{target} is overloaded ({said}): send it again a little later, or add a server")
+_TOO_LARGE: _Meaning = (InvalidRequestError, f"the dialogue is larger than {MAX_MESSAGE_BYTES} bytes ({{said}}): send a shorter one")
+_FAILURE: _Meaning = (ServerError, "{target} failed ({said}): see the server's log, and restart it if this goes on")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a call went to, for error messages."""
+
+    url: str
+    model_name: str
+
+    def __str__(self) -> str:
+        return f"model {self.model_name!r} at {self.url}"
+
+
+def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None) -> dict[str, str]:
+    """Return the texts by tensor name, the optional one only if it is given.
+
+    Raises:
+        InvalidRequestError: One of them is not a string.
+    """
+    texts: dict[str, Any] = {"user_last_message": user_last_message, "pika_response": pika_response}
+    if pika_last_message is not None:
+        texts["pika_last_message"] = pika_last_message
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InvalidRequestError(f"{name} is of type {type(text).__name__}: give a str, an empty one if nothing was said")
+    return texts
+
+
+def encode(texts: Mapping[str, str]) -> list[InferInput]:
+    """Return `texts` as a batch of one.
+
+    A lone surrogate, which speech recognition or a broken pipe may leave in a str, has no UTF-8 form: it is sent as `?`, because a robot
+    must not stumble over one odd character.
+    """
+    inputs = []
+    for name, text in texts.items():
+        tensor = InferInput(name, [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[text.encode("utf-8", "replace")]], dtype=np.object_))
+        inputs.append(tensor)
+    return inputs
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The four outputs, checked as far as possible without knowing the labels."""
+
+    emotion_name: str
+    celebrate: bool
+    emotion_scores: tuple[float, ...]
+    celebrate_score: float
+
+    def fits(self, labels: tuple[str, ...]) -> bool:
+        """Return whether this answer can come from a tagger with these labels."""
+        return len(self.emotion_scores) == len(labels) and self.emotion_name in labels
+
+    def to_tag(self, labels: tuple[str, ...], latency_ms: float, target: Target) -> Tag:
+        """Return the answer with a name for every score."""
+        if not self.fits(labels):
+            raise _garbage(target, f"{len(self.emotion_scores)} scores and an emotion do not fit its {len(labels)} labels")
+        scores = dict(zip(labels, self.emotion_scores, strict=True))
+        return Tag(self.emotion_name, self.celebrate, scores, self.celebrate_score, latency_ms)
+
+
+def decode(result: InferResult, target: Target) -> Answer:
+    """Return the outputs of one request.
+
+    Raises:
+        ServerError: They are not those of a tagger.
+    """
+    celebrate = _text(result, "celebrate", target)
+    if celebrate not in ("yes", "no"):
+        raise _garbage(target, "output celebrate is neither yes nor no")
+    return Answer(
+        emotion_name=_text(result, "emotion_name", target),
+        celebrate=celebrate == "yes",
+        emotion_scores=_probabilities(result, "emotion_scores", target),
+        celebrate_score=_probabilities(result, "celebrate_score", target, count=1)[0],
+    )
+
+
+def labels_of(config: Any, target: Target) -> tuple[str, ...]:
+    """Return the labels that the model's configuration lists, in the order of its scores."""
+    parameters = config.config.parameters
+    listed = parameters[LABELS_PARAMETER].string_value if LABELS_PARAMETER in parameters else ""
+    labels = tuple(label.strip() for label in listed.split(",") if label.strip())
+    if not labels or len(set(labels)) < len(labels):
+        raise ServerError(
+            f"{target} has no usable parameter {LABELS_PARAMETER!r} in its configuration, so it is no tagger of this project: "
+            "check model_name and the server's model repository"
+        )
+    return labels
+
+
+def error_from(failure: InferenceServerException, target: Target, timeout_s: float, texts: Mapping[str, str]) -> TaggerError:
+    """Return the error to raise for a failed call; `texts` are what its message must not contain."""
+    status = (failure.status() or "UNKNOWN").removeprefix("StatusCode.")
+    detail = failure.message() or ""
+    kind, template = _MEANINGS.get(status, _FAILURE)
+    if status == "UNAVAILABLE" and _is_overload(detail):
+        kind, template = _OVERLOAD
+    elif status == "RESOURCE_EXHAUSTED" and "sent message larger" in detail.lower():
+        kind, template = _TOO_LARGE
+    said = f"{status}: {safe_detail(detail, texts.values())}"
+    return kind(template.format(target=target, said=said, timeout_s=timeout_s), status=status)
+
+
+def _is_overload(detail: str) -> bool:
+    """Return whether Triton turned the request away: a full queue, or too long a wait in it."""
+    words = detail.lower()
+    return "queue" in words or "request timeout expired" in words
+
+
+def _text(result: InferResult, name: str, target: Target) -> str:
+    array = _array(result, name, target)
+    if array.shape != (1, 1) or not isinstance(array[0, 0], bytes):
+        raise _garbage(target, f"output {name} is not one string")
+    try:
+        return array[0, 0].decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    raise _garbage(target, f"output {name} is not UTF-8")
+
+
+def _probabilities(result: InferResult, name: str, target: Target, count: int | None = None) -> tuple[float, ...]:
+    array = _array(result, name, target)
+    if array.ndim != 2 or array.shape[0] != 1 or array.dtype != np.float32 or count not in (None, array.shape[1]):
+        raise _garbage(target, f"output {name} has the wrong shape or type")
+    if not np.all((array >= 0) & (array <= 1 + _ROUNDING)):  # also catches NaN
+        raise _garbage(target, f"output {name} is not a probability")
+    return tuple(array[0].tolist())
+
+
+def _array(result: InferResult, name: str, target: Target) -> Any:
+    try:
+        array = result.as_numpy(name)
+    except (ValueError, TypeError, IndexError, struct.error, InferenceServerException):
+        array = None
+    if array is None:
+        raise _garbage(target, f"output {name} is missing or cannot be read")
+    return array
+
+
+def _garbage(target: Target, what: str) -> ServerError:
+    return ServerError(f"{target} sent what a tagger does not send ({what}): check that client and server are of the same release")

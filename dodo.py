@@ -1,0 +1,164 @@
+"""The pipeline as a table of contents: what is made from what, and in which order.
+
+    doit list                                   what there is to do
+    doit model=pika-tiny target=cpu             build everything up to the model repository
+    doit demo                                   the same, then serve it and tag sample dialogues
+    doit info quantize                          why a stage would run again
+    doit dry_run=yes build_engine               say what would be done, do nothing
+
+Settings are given as name=value before the task: model, target, dry_run, source, grpc_port, http_port, metrics_port.
+The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
+"""
+
+import functools
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from doit import get_var
+from doit.exceptions import TaskFailed
+from doit.tools import config_changed
+
+from build import ROOT, convert, demo, download, engine, manifest, quantize, repository, serve, settings
+from build.errors import PipelineError
+from pika_tagger import TaggerError
+
+DOIT_CONFIG = {"default_tasks": ["model_repository"], "verbosity": 2, "backend": "sqlite3", "dep_file": str(ROOT / ".doit.db")}
+
+try:
+    MODEL = settings.model(get_var("model", "pika-tiny"))
+    TARGET = settings.target(get_var("target", "cpu"))
+    PORTS = settings.ports(get_var("grpc_port", "8001"), get_var("http_port", "8000"), get_var("metrics_port", "8002"))
+    DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
+    SOURCE = get_var("source", None)
+except PipelineError as error:
+    sys.exit(f"error: {error}")
+
+HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
+ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
+TASK_LOGIC = sorted((ROOT / "model_repository" / "tagger" / "1" / "one_pass").glob("*.py"))
+CORPUS = sorted(path for path in (ROOT / "build" / "training").rglob("*") if path.suffix in (".py", ".txt", ".jsonl"))
+
+
+def task_download():
+    """get the model's files at their pinned revision, or check the embedded ones"""
+    own = [HF / name for name in ("SHA256SUMS", "model.safetensors", "tokenizer.json")] if MODEL.source else []
+    return stage(
+        lambda: download.download(MODEL, SOURCE),
+        makes=HF,
+        sources=[download.__file__, *own],
+        settings={"repo": MODEL.repo, "revision": MODEL.revision, "source": SOURCE or MODEL.source},
+    )
+
+
+def task_quantize():
+    """quantize it to 4 bits with AutoAWQ, calibrated on our dialogues in the real prompt"""
+    return stage(
+        lambda: quantize.quantize(MODEL, TARGET),
+        makes=AWQ,
+        after=[HF],
+        sources=[quantize.__file__, MODEL.task_file, *TASK_LOGIC, *CORPUS],
+        settings={**vars(MODEL.quantize), "tokens_per_block": TARGET.tokens_per_block, **manifest.versions(*quantize.TOOLS)},
+    )
+
+
+def task_convert():
+    """convert the AWQ checkpoint to a TensorRT-LLM checkpoint, bit for bit"""
+    return stage(
+        lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM)),
+        makes=TRTLLM,
+        after=[AWQ],
+        sources=[convert.__file__],
+        settings={},
+    )
+
+
+def task_build_engine():
+    """build the engine of the target: ONNX Runtime GenAI on cpu"""
+    return stage(
+        lambda: engine.build_engine(MODEL, TARGET),
+        makes=ENGINE,
+        after=[AWQ],
+        sources=[engine.__file__],
+        settings={"intra_op_threads": TARGET.intra_op_threads, **manifest.versions(*engine.TOOLS)},
+        command=engine.plan(MODEL, TARGET),
+    )
+
+
+def task_model_repository():
+    """assemble the Triton model repository and check task, tokenizer and engine against each other"""
+    templates = sorted(p for p in (ROOT / "model_repository").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return {
+        **stage(
+            lambda: repository.assemble(MODEL, TARGET),
+            makes=REPOSITORY,
+            after=[AWQ, ENGINE],
+            sources=[repository.__file__, *templates],
+            settings={"tokens_per_block": TARGET.tokens_per_block},
+        ),
+        # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.
+        "task_dep": [] if DRY_RUN else ["convert"],
+    }
+
+
+def task_serve():
+    """run tritonserver on the model repository, in the foreground"""
+    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}")
+
+
+def task_demo():
+    """build what is missing, start the server, tag sample dialogues, print a table, stop the server"""
+    return command_task(lambda: demo.demo(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}, then a table of tags")
+
+
+def task_train():
+    """train the embedded model anew: minutes on a GPU, hours without one"""
+    arguments = [sys.executable, "-m", "build.training.train", str(HF)]
+    return {"actions": [["echo", *arguments] if DRY_RUN else arguments], "uptodate": [False]}
+
+
+def stage(
+    action: Callable[[], None],
+    makes: Path,
+    sources: list[Any],
+    settings: Mapping[str, Any],
+    after: list[Path] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """A task that makes the folder `makes` from the folders `after` and from code and data files."""
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, command or f"{makes.relative_to(ROOT)} would be made with {dict(settings)}")]}
+    return {
+        "actions": [guarded(action)],
+        "file_dep": [str(folder / manifest.NAME) for folder in after or []] + [str(path) for path in sources],
+        "targets": [str(makes / manifest.NAME)],
+        "uptodate": [config_changed(dict(settings)), (manifest.is_valid, [makes])],
+        "clean": [(shutil.rmtree, [makes], {"ignore_errors": True})] if makes != HF else [],
+    }
+
+
+def command_task(action: Callable[[], None], plan: str) -> dict[str, Any]:
+    """A task that runs every time it is asked for, on a finished model repository."""
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, plan)]}
+    return {"actions": [guarded(action)], "task_dep": ["model_repository"], "uptodate": [False]}
+
+
+def say(text: str) -> None:
+    """Print one line and nothing else."""
+    print(text)
+
+
+def guarded(action: Callable[[], None]) -> Callable[[], TaskFailed | None]:
+    """Turn the errors that we raise on purpose into a message without a traceback."""
+
+    def run() -> TaskFailed | None:
+        try:
+            action()
+        except (PipelineError, TaggerError) as error:
+            return TaskFailed(f"{type(error).__name__}: {error}")
+        return None
+
+    return run

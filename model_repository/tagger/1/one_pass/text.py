@@ -1,0 +1,76 @@
+"""Text to ids, twice: templates with their markers, and dialogue without.
+
+Trusted text (the task file) may contain special tokens; what a child or Pika says may not. So there are two tokenizers from the same
+`tokenizer.json`: the whole one, and one whose added tokens have been taken out, which therefore cannot produce a marker whatever it reads.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from one_pass.task import TaskError
+
+
+class TextCodec:
+    """Encodes template text and dialogue text with one `tokenizer.json`."""
+
+    def __init__(self, tokenizer_json: str) -> None:
+        """Build both tokenizers.
+
+        Args:
+            tokenizer_json: content of a `tokenizer.json` as the `tokenizers` library writes it.
+
+        Raises:
+            TaskError: the content cannot be read as a tokenizer.
+        """
+        try:
+            spec: dict[str, Any] = json.loads(tokenizer_json)
+            self._with_markers = Tokenizer.from_str(tokenizer_json)
+            self._plain = Tokenizer.from_str(json.dumps({**spec, "added_tokens": [], "post_processor": None}))
+        except Exception as error:  # the library raises bare Exception
+            raise TaskError(f"the tokenizer cannot be read: {error}") from error
+        for tokenizer in (self._with_markers, self._plain):
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+        self.marker_ids = frozenset(int(token["id"]) for token in spec["added_tokens"])
+        """Ids of all added tokens: none of them may ever come out of dialogue text."""
+        self.vocab_size: int = self._with_markers.get_vocab_size(with_added_tokens=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "TextCodec":
+        """Read a `tokenizer.json` file.
+
+        Raises:
+            TaskError: it is missing or not a tokenizer.
+        """
+        try:
+            return cls(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise TaskError(f"there is no tokenizer at {path}") from None
+
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of trusted text; markers in it become special tokens. Nothing is added at either end."""
+        ids: list[int] = self._with_markers.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_dialogue(self, text: str) -> list[int]:
+        """Ids of untrusted text; markers in it stay the characters they are.
+
+        The text is brought to Unicode NFC first: Vietnamese letters typed with combining accents mean the same as composed ones.
+        """
+        ids: list[int] = self._plain.encode(unicodedata.normalize("NFC", text), add_special_tokens=False).ids
+        return ids
+
+    def token_id(self, token: str) -> int | None:
+        """Id of a token by its exact spelling in the vocabulary, or None."""
+        found: int | None = self._with_markers.token_to_id(token)
+        return found
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, markers left out."""
+        text: str = self._with_markers.decode(list(ids), skip_special_tokens=True)
+        return text

@@ -1,0 +1,121 @@
+"""Independent readers of quantized checkpoints: what weights do they mean?
+
+Nothing here comes from `build`. The AutoAWQ side runs AutoAWQ's own unpacking code; the TensorRT-LLM side is written from the formula of
+its kernel, W[n, k] = scale * q_signed + zero. Both give a whole HF Phi3ForCausalLM state dict in float32.
+"""
+
+import importlib.util
+import json
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+
+AWQ_MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+GROUP_SIZE = 128
+
+_HF_NAMES = {
+    "transformer.vocab_embedding": "model.embed_tokens",
+    "transformer.ln_f": "model.norm",
+    "transformer.layers": "model.layers",
+    "attention.qkv": "self_attn.qkv_proj",
+    "attention.dense": "self_attn.o_proj",
+    "mlp.fc": "mlp.gate_up_proj",
+    "mlp.proj": "mlp.down_proj",
+    "post_layernorm": "post_attention_layernorm",
+}
+
+
+class Linear(NamedTuple):
+    """A quantized layer with K inputs and N outputs: q is unsigned (0..15) in AutoAWQ's form, signed (-8..7) in TensorRT-LLM's."""
+
+    q: torch.Tensor
+    """int [N, K]."""
+    scales: torch.Tensor
+    """fp16 [N, K/128]."""
+    zeros: torch.Tensor
+    """[N, K/128]: 0..15 in AutoAWQ's form, the added fp16 term in TensorRT-LLM's."""
+
+
+@cache
+def awq_packing() -> ModuleType:
+    """AutoAWQ's awq/utils/packing_utils.py, loaded alone: the package around it takes seconds to import and needs names that are gone."""
+    package = importlib.util.find_spec("awq")
+    assert package is not None
+    assert package.origin is not None
+    spec = importlib.util.spec_from_file_location("awq_packing_utils", Path(package.origin).parent / "utils" / "packing_utils.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
+    """All tensors of an AutoAWQ checkpoint as stored."""
+    index = awq_dir / "model.safetensors.index.json"
+    files = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    tensors: dict[str, torch.Tensor] = {}
+    for file in sorted(files):
+        tensors |= load_file(awq_dir / file)
+    return tensors
+
+
+def awq_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
+    packing = awq_packing()
+    q, z = packing.reverse_awq_order(*packing.unpack_awq(tensors[f"{module}.qweight"], tensors[f"{module}.qzeros"], 4), 4)
+    return Linear((q & 15).T, tensors[f"{module}.scales"].T, (z & 15).T)
+
+
+def trtllm_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
+    pairs = tensors[f"{module}.weight"].to(torch.int16)
+    q = torch.stack((pairs % 16, pairs // 16 % 16), dim=1).flatten(0, 1)  # torch's % and // round down, so both are 0..15
+    return Linear(torch.where(q < 8, q, q - 16), tensors[f"{module}.weights_scaling_factor"], tensors[f"{module}.zero"].T)
+
+
+def from_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
+    """The float32 state dict that an AutoAWQ GEMM checkpoint means."""
+    tensors = load_awq(awq_dir)
+    state = {name: tensor.float() for name, tensor in tensors.items() if name.endswith(".weight")}
+    for name in tensors:
+        module, _, part = name.rpartition(".")
+        if part == "qweight":
+            in_out = awq_packing().dequantize_gemm(
+                tensors[name], tensors[f"{module}.qzeros"], tensors[f"{module}.scales"].float(), 4, GROUP_SIZE
+            )
+            state[f"{module}.weight"] = in_out.T.contiguous()
+    return state
+
+
+def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:
+    """The float32 state dict that a TensorRT-LLM W4A16_AWQ checkpoint with zero points means, in HF's names and order of gate and up."""
+    config: dict[str, Any] = json.loads((trtllm_dir / "config.json").read_text())
+    assert config["quantization"]["quant_algo"] == "W4A16_AWQ"
+    tensors = load_file(trtllm_dir / "rank0.safetensors")
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in tensors.items():
+        module, _, part = name.rpartition(".")
+        if part != "weight":
+            continue
+        value = tensor.float()
+        if tensor.dtype == torch.int8:
+            q, scales, zeros = trtllm_linear(tensors, module)
+            value = q * _per_input(scales) + _per_input(zeros)
+        if module.endswith("mlp.fc"):
+            up, gate = value.chunk(2)
+            value = torch.cat((gate, up))
+        state[f"{_hf_name(module)}.weight"] = value
+    return state
+
+
+def _per_input(per_group: torch.Tensor) -> torch.Tensor:
+    return per_group.float().repeat_interleave(GROUP_SIZE, dim=1)
+
+
+def _hf_name(module: str) -> str:
+    for trtllm, hf in _HF_NAMES.items():
+        module = module.replace(trtllm, hf)
+    return module
