@@ -158,6 +158,11 @@ def _peak_rss_bytes() -> int | None:
     return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), None)
 
 
+def summary(made: Manifest, out_dir: Path) -> str:
+    """One line on what was made."""
+    return f"{out_dir}: {made.facts['tensors']} tensors, {made.size_bytes / 1e6:.1f} MB, {made.duration_s:.1f} s"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line. Returns the exit code: 0, or 1 with one line on stderr; argparse exits with 2 itself."""
     parser = argparse.ArgumentParser(prog="python -m build.convert", description="AutoAWQ checkpoint of Phi-3 -> TensorRT-LLM checkpoint")
@@ -169,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{given.out_dir}: {made.facts['tensors']} tensors, {made.size_bytes} bytes, {made.duration_s:.1f} s")
+    print(summary(made, given.out_dir))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Task `demo`: start the server that the pipeline has built, tag sample dialogues through the gRPC client, print a table, stop the server."""
+"""Task `demo`: serve what the pipeline has built, tag sample dialogues through the gRPC client, print a table, stop the server."""
 
 import json
 from pathlib import Path

@@ -5,6 +5,8 @@ name that newer transformers no longer have is put back in `_import_autoawq`. Wi
 `doit model=phi-3-mini quantize` does it.
 """
 
+import contextlib
+import io
 import os
 import resource
 import shutil
@@ -56,9 +58,12 @@ def quantize(model: Model, target: Target) -> None:
 def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping: bool) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk; nothing may be looked up
     auto_model, torch = _import_autoawq()
+    on_gpu = torch.cuda.is_available()
     model = auto_model.from_pretrained(
         str(source),
-        device_map="cuda" if torch.cuda.is_available() else "cpu",
+        device_map="cuda" if on_gpu else "cpu",
+        # Most CPUs have no float16 arithmetic: emulated, it takes ten times as long.
+        torch_dtype=torch.float16 if on_gpu else torch.float32,
         safetensors=True,
         use_cache=False,
         trust_remote_code=False,
@@ -71,20 +76,19 @@ def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping
         max_calib_seq_len=len(data[0]),
         apply_clip=search_clipping,
     )
+    model.model.half()  # what was not quantized; the rest is in its final form already
+    model.model.config.torch_dtype = torch.float16
     model.save_quantized(str(out))
 
 
 def _import_autoawq() -> tuple[Any, Any]:
     """AutoAWQForCausalLM and torch."""
-    import warnings
-
     import torch
     import transformers.activations
 
     if not hasattr(transformers.activations, "PytorchGELUTanh"):
         # Renamed in transformers 4.57; AutoAWQ 0.2.9 imports the old name for models that are not used here.
         transformers.activations.PytorchGELUTanh = transformers.activations.GELUTanh
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # AutoAWQ announces its retirement at every import
+    with contextlib.redirect_stderr(io.StringIO()):  # AutoAWQ announces its retirement at every import, at length
         from awq import AutoAWQForCausalLM
     return AutoAWQForCausalLM, torch

@@ -59,8 +59,9 @@ def _tagger(out: Path, model: Model, target: Target, context_tokens: int) -> dic
         raise PromptError(f"task {model.task_file.name} and {model.name} do not fit together: {error}") from error
     if prompt.max_tokens + 1 > context_tokens:
         raise PromptError(
-            f"the longest prompt has {prompt.max_tokens} tokens ({len(prompt.prefix_ids)} of prefix) and one more is generated, but the engine "
-            f"holds {context_tokens}: shorten the instructions or examples in {model.task_file.name}, or the limits in one_pass/prompt.py"
+            f"the longest prompt has {prompt.max_tokens} tokens ({len(prompt.prefix_ids)} of prefix) and one more is generated, but the "
+            f"engine holds {context_tokens}: shorten the instructions or examples in {model.task_file.name}, "
+            "or the limits in one_pass/prompt.py"
         )
     source = TEMPLATES / "tagger"
     values = {

@@ -13,11 +13,13 @@ import torch
 
 from build.training.dialogues import Corpus, Labelled
 from build.training.frames import Split
-from one_pass import CodeTable, Prompt
+from one_pass import CodeTable, Prompt, TextCodec
 
 JSON_SHARE = 0.2
 BEST_EMOTION_SHARE = 0.75
 """Probability taught for the best emotion where others are acceptable too; the others divide the rest."""
+SPLITTING_RATE = 0.1
+"""Share of BPE merges that `SplittingCodec` leaves out."""
 IGNORE = -100
 
 
@@ -37,6 +39,15 @@ class Batch:
     """int64 [B]: index of the last token of the turn, or -1 where the answer is JSON."""
     code_targets: torch.Tensor
     """float32 [B, vocab]: what the token after `code_positions` should be."""
+
+
+class SplittingCodec(TextCodec):
+    """Breaks words of the dialogue into random pieces (BPE dropout), so that a model learns from parts of words too."""
+
+    def __init__(self, tokenizer_json: str) -> None:
+        """As TextCodec; templates are encoded as ever."""
+        super().__init__(tokenizer_json)
+        self._plain.model.dropout = SPLITTING_RATE
 
 
 class Batches:

@@ -26,6 +26,12 @@ OTHER_LANGUAGE_SHARE = 0.05
 """Share of dialogues in which the child speaks the other language."""
 JOINED_SHARE = 0.15
 """Share of lines that are two frames of the same emotion in a row."""
+STATED_SHARE = 0.3
+"""Share of confirmations which go on to state the fact in a sentence of its own."""
+ASIDE_SHARE = 0.04
+"""Share of other lines which end with some fact: stating one is not confirming one."""
+OWN_WORDS_SHARE = 0.45
+"""Share of right and wrong answers that are in the child's own words where the line allows it; the others come from the fact bank."""
 SILENT_SHARE = 0.02
 
 
@@ -81,11 +87,10 @@ class Corpus:
                 break
         values = {slot: rng.choice(words) for (slot, word_lang), words in self._words.items() if word_lang == lang}
         values |= _fact_values(rng, self._fact(rng, split, child_lang if said in ("right", "wrong") else lang))
-        texts = Dialogue(
-            self._child_text(rng, split, kind, said, child_lang, line),
-            f"{line.text} {self._companion(rng, line, kind)}" if rng.random() < JOINED_SHARE else line.text,
-            self._before_text(rng, split, said, lang),
-        )
+        child = self._child_text(rng, split, said, child_lang, line)
+        # A right or wrong answer in the child's own words is about a fact that is not in the bank: nothing else may name one.
+        banked = said not in ("right", "wrong") or bool(frames.slots_of(child) & frames.FACT_SLOTS)
+        texts = Dialogue(child, self._pika_text(rng, line, kind, banked), self._before_text(rng, split, said, lang, banked))
         dialogue = Dialogue(*(None if text is None else _fill(text, values) for text in vars(texts).values()))
         labelled = Labelled(dialogue, (line.emotion, *line.also), kind == "confirm", lang, kind)
         return replace(labelled, dialogue=noise.disturb(rng, dialogue)) if noisy else labelled
@@ -106,16 +111,26 @@ class Corpus:
         line = rng.choice(pool)
         return line, rng.choice(line.kinds)
 
-    def _before_text(self, rng: random.Random, split: Split, said: str, lang: str) -> str | None:
-        pool = self._before[split, said, lang]
-        return rng.choice(pool).text if pool and rng.random() < BEFORE_SHARE else None
-
-    def _child_text(self, rng: random.Random, split: Split, kind: str, said: str, lang: str, line: Frame) -> str:
-        if kind not in ("confirm", "pass", "wrong") and rng.random() < SILENT_SHARE:
+    def _child_text(self, rng: random.Random, split: Split, said: str, lang: str, line: Frame) -> str:
+        if said not in ("right", "wrong") and rng.random() < SILENT_SHARE:
             return ""
         pool = self._child[split, said, lang]
+        if said in ("right", "wrong"):
+            about_bank = bool(line.slots & frames.FACT_SLOTS) or rng.random() > OWN_WORDS_SHARE
+            pool = [frame for frame in pool if bool(frame.slots & frames.FACT_SLOTS) == about_bank] or pool
         echoing = [frame for frame in pool if frame.slots & line.slots]
         return rng.choice(echoing if echoing and rng.random() < 0.7 else pool).text
+
+    def _pika_text(self, rng: random.Random, line: Frame, kind: str, banked: bool) -> str:
+        text = f"{line.text} {self._companion(rng, line, kind)}".strip() if rng.random() < JOINED_SHARE else line.text
+        share = {"confirm": STATED_SHARE, "pass": 0.0, "wrong": 0.0}.get(kind, ASIDE_SHARE)
+        if banked and not frames.slots_of(text) & frames.FACT_SLOTS and rng.random() < share:
+            return f"{text} {{Fact}}."
+        return text
+
+    def _before_text(self, rng: random.Random, split: Split, said: str, lang: str, banked: bool) -> str | None:
+        pool = [frame for frame in self._before[split, said, lang] if banked or not frame.slots & frames.FACT_SLOTS]
+        return rng.choice(pool).text if pool and rng.random() < BEFORE_SHARE else None
 
     def _companion(self, rng: random.Random, line: Frame, kind: str) -> str:
         pool = [f for f in self._pika[line.split, line.emotion, line.lang] if kind in f.kinds and f.slots <= line.slots and f is not line]

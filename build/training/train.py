@@ -6,12 +6,13 @@ chosen without a look at the test split or the hand-written evaluation file. Equ
 """
 
 import argparse
+import copy
 import hashlib
 import json
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import DynamicCache, Phi3ForCausalLM
 
 from build import ROOT, manifest, settings
 from build.training import network, tokenizer
-from build.training.batches import Batch, Batches
+from build.training.batches import Batch, Batches, SplittingCodec
 from build.training.dialogues import Corpus
 from build.training.evaluate import accuracy, predict
 from one_pass import CodeTable, Prompt, Task, TextCodec
@@ -77,9 +78,16 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
     batches = Batches(corpus, prompt, codes, codec.vocab_size, batch_size)
-    curve, average = _run(model, batches, prompt, codes, steps, learning_rate, seed, device, corpus)
-    model.load_state_dict(average)
-    network.save(average, fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
+    splitting = Prompt(task, SplittingCodec.load(out / "tokenizer.json"), TOKENS_PER_BLOCK)
+    stream = _Stream(Batches(corpus, splitting, codes, codec.vocab_size, batch_size), seed)
+    rng = random.Random(VALIDATION_SEED)
+    validation = [corpus.sample(rng, "validation", False) for _ in range(VALIDATION_SIZE)]
+
+    def validate(model: Phi3ForCausalLM) -> dict[str, Any]:
+        return accuracy(validation, predict(model, batches, prompt, codes, validation, device), task)
+
+    curve, model = _run(model, stream, prompt.prefix_ids, steps, learning_rate, device, validate)
+    network.save(model.state_dict(), fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
     tests = {}
     for name, noisy in (("clean", False), ("noisy", True)):
         rng = random.Random(TEST_SEED)
@@ -107,27 +115,24 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
 
 def _run(
     model: Phi3ForCausalLM,
-    batches: Batches,
-    prompt: Prompt,
-    codes: CodeTable,
+    stream: _Stream,
+    prefix_ids: list[int],
     steps: int,
     learning_rate: float,
-    seed: int,
     device: str,
-    corpus: Corpus,
-) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    loader = DataLoader(_Stream(batches, seed), batch_size=None, num_workers=WORKERS, prefetch_factor=8)
+    validate: Callable[[Phi3ForCausalLM], dict[str, Any]],
+) -> tuple[list[dict[str, float]], Phi3ForCausalLM]:
+    """The curve, and a network with the averaged weights."""
+    loader = DataLoader(stream, batch_size=None, num_workers=WORKERS, prefetch_factor=8)
     optimizer = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=device == "cuda")
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.06)
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    prefix = torch.tensor([prompt.prefix_ids], device=device)
+    average = copy.deepcopy(model)
+    prefix = torch.tensor([prefix_ids], device=device)
     curve: list[dict[str, float]] = []
-    rng = random.Random(VALIDATION_SEED)
-    validation = [corpus.sample(rng, "validation", False) for _ in range(VALIDATION_SIZE)]
     started = time.monotonic()
+    model.train()
     for step, batch in zip(range(1, steps + 1), loader, strict=False):
-        model.train()
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             losses = _losses(model, prefix, batch, device)
         loss = losses["code"] + 0.5 * losses["json"] + LANGUAGE_MODELLING_WEIGHT * losses["dialogue"]
         optimizer.zero_grad(set_to_none=True)
@@ -137,11 +142,10 @@ def _run(
         schedule.step()
         decay = min(WEIGHT_AVERAGE_DECAY, step / (step + 20))
         with torch.no_grad():
-            for name, tensor in model.state_dict().items():
-                average[name].lerp_(tensor, 1 - decay)
-        if step % max(1, steps // 15) == 0:
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        if step % max(1, steps // 12) == 0:
+            result = validate(average)
             row = {"step": step, **{name: round(value.item(), 4) for name, value in losses.items()}}
-            result = accuracy(validation, predict(model, batches, prompt, codes, validation, device), prompt.task)
             row |= {"validation_emotion": result["emotion"], "validation_celebrate": result["celebrate"]}
             curve.append(row)
             print(f"{time.monotonic() - started:6.0f} s  {json.dumps(row)}", flush=True)
