@@ -25,8 +25,6 @@ from build import ROOT, convert, demo, download, engine, manifest, quantize, rep
 from build.errors import PipelineError
 from pika_tagger import TaggerError
 
-DOIT_CONFIG = {"default_tasks": ["model_repository"], "verbosity": 2, "backend": "sqlite3", "dep_file": str(ROOT / ".doit.db")}
-
 try:
     MODEL = settings.model(get_var("model", "pika-tiny"))
     TARGET = settings.target(get_var("target", "cpu"))
@@ -36,24 +34,34 @@ try:
 except PipelineError as error:
     sys.exit(f"error: {error}")
 
+DOIT_CONFIG = {
+    "default_tasks": ["model_repository"],
+    "sort": "definition",
+    "verbosity": 2,
+    "reporter": "zero" if DRY_RUN else "console",
+    "backend": "sqlite3",
+    # A dry run must not be remembered as a run: the stages would be built again.
+    "dep_file": str(ROOT / (".doit.db-dry-run" if DRY_RUN else ".doit.db")),
+}
+
 HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
 ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
 TASK_LOGIC = sorted((ROOT / "model_repository" / "tagger" / "1" / "one_pass").glob("*.py"))
 CORPUS = sorted(path for path in (ROOT / "build" / "training").rglob("*") if path.suffix in (".py", ".txt", ".jsonl"))
 
 
-def task_download():
+def task_download() -> dict[str, Any]:
     """get the model's files at their pinned revision, or check the embedded ones"""
     own = [HF / name for name in ("SHA256SUMS", "model.safetensors", "tokenizer.json")] if MODEL.source else []
     return stage(
         lambda: download.download(MODEL, SOURCE),
         makes=HF,
         sources=[download.__file__, *own],
-        settings={"repo": MODEL.repo, "revision": MODEL.revision, "source": SOURCE or MODEL.source},
+        settings={"hub": str(MODEL.hub), "source": SOURCE or MODEL.source},
     )
 
 
-def task_quantize():
+def task_quantize() -> dict[str, Any]:
     """quantize it to 4 bits with AutoAWQ, calibrated on our dialogues in the real prompt"""
     return stage(
         lambda: quantize.quantize(MODEL, TARGET),
@@ -64,7 +72,7 @@ def task_quantize():
     )
 
 
-def task_convert():
+def task_convert() -> dict[str, Any]:
     """convert the AWQ checkpoint to a TensorRT-LLM checkpoint, bit for bit"""
     return stage(
         lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM)),
@@ -75,7 +83,7 @@ def task_convert():
     )
 
 
-def task_build_engine():
+def task_build_engine() -> dict[str, Any]:
     """build the engine of the target: ONNX Runtime GenAI on cpu"""
     return stage(
         lambda: engine.build_engine(MODEL, TARGET),
@@ -87,8 +95,8 @@ def task_build_engine():
     )
 
 
-def task_model_repository():
-    """assemble the Triton model repository and check task, tokenizer and engine against each other"""
+def task_model_repository() -> dict[str, Any]:
+    """assemble the Triton model repository; check task, tokenizer and engine against each other"""
     templates = sorted(p for p in (ROOT / "model_repository").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {
         **stage(
@@ -103,17 +111,17 @@ def task_model_repository():
     }
 
 
-def task_serve():
+def task_serve() -> dict[str, Any]:
     """run tritonserver on the model repository, in the foreground"""
     return command_task(lambda: serve.serve(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}")
 
 
-def task_demo():
-    """build what is missing, start the server, tag sample dialogues, print a table, stop the server"""
+def task_demo() -> dict[str, Any]:
+    """build what is missing, serve it, tag sample dialogues, print a table, stop the server"""
     return command_task(lambda: demo.demo(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}, then a table of tags")
 
 
-def task_train():
+def task_train() -> dict[str, Any]:
     """train the embedded model anew: minutes on a GPU, hours without one"""
     arguments = [sys.executable, "-m", "build.training.train", str(HF)]
     return {"actions": [["echo", *arguments] if DRY_RUN else arguments], "uptodate": [False]}

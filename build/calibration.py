@@ -7,10 +7,12 @@ of one length, so each sample here has exactly that length and a block never sta
 import random
 
 from build.training.dialogues import Corpus
-from one_pass import Prompt
+from one_pass import Limits, Prompt
 
 TURN_TOKENS = 192
 """Room for dialogues after the prefix, in each sample."""
+LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
+"""Long lines are cut with the sample; none is refused."""
 
 
 def samples(prompt: Prompt, count: int, seed: int) -> list[list[int]]:
@@ -32,7 +34,7 @@ def samples(prompt: Prompt, count: int, seed: int) -> list[list[int]]:
     for _ in range(count):
         ids = list(prompt.prefix_ids)
         while len(ids) < length:
-            example = corpus.sample(rng, "train")
+            example = corpus.sample(rng, "train", noisy=False)
             answer = task.answer_for(example.emotion, example.celebrate)
             ids += prompt.encode_turn(example.dialogue)
             ids += codec.encode_template(task.template.assistant + answer)[-1:]

@@ -10,11 +10,13 @@ Not run yet against the real hub with Phi-3's weights: `doit model=phi-3-mini do
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from build import ROOT, manifest
 from build.errors import SourceError
-from build.settings import Model
+from build.settings import Hub, Model
 
 WEIGHTS_INDEX = "model.safetensors.index.json"
 WANTED = (
@@ -47,10 +49,10 @@ def download(model: Model, source: str | None = None) -> None:
     if source is None and model.source is not None and ROOT / model.source == target:
         _check_in_place(target)
         return
-    origin = source or model.source or f"{model.repo}@{model.revision}"
+    origin, fetch = _origin(model, source)
     settings = {"origin": origin, "wanted": list(WANTED)}
     with manifest.new_folder(target, "download", {}, settings, manifest.versions("huggingface_hub")) as draft:
-        directory = Path(source or model.source or _fetch(model))
+        directory = fetch()
         if not directory.is_dir():
             raise SourceError(f"source={directory} is not a directory")
         for path in sorted({path for pattern in WANTED for path in directory.glob(pattern)}):
@@ -59,23 +61,39 @@ def download(model: Model, source: str | None = None) -> None:
         print(f"{origin}: {sum(f.stat().st_size for f in draft.path.iterdir()) / 1e6:.1f} MB in {target}", flush=True)
 
 
+def _origin(model: Model, source: str | None) -> tuple[str, Callable[[], Path]]:
+    """What to record as the origin, and a function that gives the directory with the files."""
+    if local := source or model.source:
+        return local, lambda: Path(local)
+    if hub := model.hub:
+        return f"{hub.repo}@{hub.revision}", lambda: Path(_fetch(hub))
+    raise SourceError(f"presets.toml names neither a source nor a hub for {model.name}; give source=DIR")
+
+
 def check(folder: Path) -> None:
     """Whether a folder holds a whole Phi-3 checkpoint.
 
     Raises:
-        SourceError: a file is missing or the architecture is another; the message names it.
+        SourceError: a file is missing or damaged, or the architecture is another; the message names it.
     """
     for name in NEEDED:
         if not (folder / name).is_file():
             raise SourceError(f"{name} is missing in the source: it is not a complete Hugging Face checkpoint with a fast tokenizer")
-    architectures = json.loads((folder / "config.json").read_text()).get("architectures")
+    architectures = _read_json(folder / "config.json").get("architectures")
     if architectures != [ARCHITECTURE]:
         raise SourceError(f"config.json says architectures {architectures}; this pipeline takes {ARCHITECTURE}")
     index = folder / WEIGHTS_INDEX
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    shards = set(_read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
     missing = sorted(shard for shard in shards if not (folder / shard).is_file())
     if missing:
         raise SourceError(f"weights are incomplete: {', '.join(missing)} missing. Only safetensors files are taken, never pickles")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise SourceError(f"{path.name} is damaged ({error}): copy or fetch it again") from error
 
 
 def _check_in_place(folder: Path) -> None:
@@ -97,16 +115,16 @@ def _check_in_place(folder: Path) -> None:
     print(f"{folder.relative_to(ROOT)}: {len(names)} files, {sealed.size_bytes / 1e6:.1f} MB, all as committed", flush=True)
 
 
-def _fetch(model: Model) -> str:
+def _fetch(hub: Hub) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    print(f"fetching {model.repo} at {model.revision} (HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured)", flush=True)
+    print(f"fetching {hub.repo} at {hub.revision} (HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured)", flush=True)
     try:
-        return str(snapshot_download(model.repo, revision=model.revision, allow_patterns=list(WANTED)))
+        return str(snapshot_download(hub.repo, revision=hub.revision, allow_patterns=list(WANTED)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise SourceError(
-            f"{model.repo} could not be fetched: {error}\nRun the task again to resume, or copy the files here by hand and give source=DIR"
+            f"{hub.repo} could not be fetched: {error}\nRun the task again to resume, or copy the files here by hand and give source=DIR"
         ) from error
 
 

@@ -158,8 +158,10 @@ def new_folder(
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     with _only_worker(final):
-        draft = Draft(final.with_name(f".{final.name}.partial"))
-        shutil.rmtree(draft.path, ignore_errors=True)
+        for stale in final.parent.glob(f".{final.name}.partial-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        # A name of its own: a tool that outlived an interrupted run may still be writing to the old one.
+        draft = Draft(final.with_name(f".{final.name}.partial-{os.getpid()}"))
         draft.path.mkdir()
         started = time.monotonic()
         try:

@@ -36,7 +36,7 @@ def quantize(model: Model, target: Target) -> None:
     source, settings = model.folder / "hf", model.quantize
     hf = manifest.read(source)
     task = Task.load(model.task_file)
-    prompt = Prompt(task, TextCodec.load(source / "tokenizer.json"), target.tokens_per_block)
+    prompt = Prompt(task, TextCodec.load(source / "tokenizer.json"), target.tokens_per_block, calibration.LIMITS)
     recipe = {**FORMAT, **vars(settings)}
     inputs = {"hf": hf.content_hash, "task": manifest.sha256_of(model.task_file)}
     with manifest.new_folder(model.folder / "awq", "quantize", inputs, recipe, manifest.versions(*TOOLS)) as draft:

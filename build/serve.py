@@ -32,7 +32,7 @@ class Server:
 
     def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None) -> None:
         """Take over a process that `running` has started."""
-        self.process, self.ports, self._log = process, ports, log
+        self.process, self.ports, self.log = process, ports, log
 
     @property
     def url(self) -> str:
@@ -69,10 +69,10 @@ class Server:
             self.process.wait()
 
     def _log_tail(self) -> str:
-        if self._log is None:
+        if self.log is None:
             return ""
-        lines = self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        return "\n".join([f". The end of {self._log}:", *lines])
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        return "\n".join([f". The end of {self.log}:", *lines])
 
 
 def check_ports(ports: Ports) -> None:

@@ -27,16 +27,23 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Hub:
+    """A Hugging Face repository at a commit, as 40 hex digits."""
+
+    repo: str
+    revision: str
+
+
+@dataclass(frozen=True)
 class Model:
-    """A model preset. Either `source` (a directory, relative to the checkout) or `repo` with `revision` is set."""
+    """A model preset. Either `source` (a directory, relative to the checkout) or `hub` is set."""
 
     name: str
     about: str
     task: str
     quantize: Quantization
     source: str | None = None
-    repo: str | None = None
-    revision: str | None = None
+    hub: Hub | None = None
 
     @property
     def folder(self) -> Path:
@@ -75,7 +82,8 @@ def model(name: str) -> Model:
         SettingError: there is none; the message lists those that exist.
     """
     row = dict(_row("models", name))
-    return Model(name=name, quantize=Quantization(**row.pop("quantize")), **row)
+    hub = Hub(**row.pop("hub")) if "hub" in row else None
+    return Model(name=name, quantize=Quantization(**row.pop("quantize")), hub=hub, **row)
 
 
 def target(name: str) -> Target:
@@ -90,7 +98,7 @@ def ports(grpc_port: str, http_port: str, metrics_port: str) -> Ports:
         SettingError: one is not a port number, or two are the same.
     """
     given = {"grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
-    numbers = {}
+    numbers: dict[str, int] = {}
     for name, text in given.items():
         if not text.isdecimal() or not 0 < int(text) < 65536:
             raise SettingError(f"{name}={text} is not a port; give a number from 1 to 65535")

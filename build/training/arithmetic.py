@@ -8,11 +8,11 @@ _VI = ["không", "một", "hai", "ba", "bốn", "năm", "sáu", "bảy", "tám",
 _EN = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _ASK = {"vi": ("{x} bằng mấy", "{x} bằng bao nhiêu", "{x} là mấy"), "en": ("What is {x}", "How much is {x}", "What does {x} make")}
 _STATE = {"vi": ("{x} bằng {y}", "{x} là {y}", "{x} = {y}"), "en": ("{x} is {y}", "{x} equals {y}", "{x} makes {y}", "{x} = {y}")}
-_NEXT = {
+_NEXT: dict[str, tuple[str, str]] = {
     "vi": ("Số nào đứng sau số {x}", "sau số {x} là số {y}"),
     "en": ("Which number comes after {x}", "{y} comes after {x}"),
 }
-_SIGNS = {
+_SIGNS: dict[str, dict[str, tuple[str, ...]]] = {
     "+": {"vi": ("+", "cộng", "thêm"), "en": ("+", "plus", "and")},
     "-": {"vi": ("-", "trừ", "bớt"), "en": ("-", "minus", "take away")},
     "x": {"vi": ("x", "nhân"), "en": ("x", "times")},

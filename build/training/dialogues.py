@@ -8,7 +8,7 @@ Slots have one value throughout a dialogue. Misspellings and other noise are add
 import random
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from build.training import arithmetic, frames, noise
@@ -90,8 +90,8 @@ class Corpus:
         child = self._child_text(rng, split, said, child_lang, line)
         # A right or wrong answer in the child's own words is about a fact that is not in the bank: nothing else may name one.
         banked = said not in ("right", "wrong") or bool(frames.slots_of(child) & frames.FACT_SLOTS)
-        texts = Dialogue(child, self._pika_text(rng, line, kind, banked), self._before_text(rng, split, said, lang, banked))
-        dialogue = Dialogue(*(None if text is None else _fill(text, values) for text in vars(texts).values()))
+        line_text, before = self._pika_text(rng, line, kind, banked), self._before_text(rng, split, said, lang, banked)
+        dialogue = Dialogue(_fill(child, values), _fill(line_text, values), None if before is None else _fill(before, values))
         labelled = Labelled(dialogue, (line.emotion, *line.also), kind == "confirm", lang, kind)
         return replace(labelled, dialogue=noise.disturb(rng, dialogue)) if noisy else labelled
 
@@ -142,7 +142,7 @@ class Corpus:
         return rng.choice(self._facts[split, lang])
 
 
-def _by_kind(all_frames: "Sequence[Frame] | frames.Iterator[Frame]") -> dict[tuple[Split, str, str], list[Frame]]:
+def _by_kind(all_frames: Iterable[Frame]) -> dict[tuple[Split, str, str], list[Frame]]:
     pools: dict[tuple[Split, str, str], list[Frame]] = defaultdict(list)
     for frame in all_frames:
         pools[frame.split, frame.kinds[0], frame.lang].append(frame)

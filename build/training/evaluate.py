@@ -2,12 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, Phi3ForCausalLM
 
 from build.training.batches import Batches
 from build.training.dialogues import Labelled
 from one_pass import CodeTable, Prompt, Tag, Task
+
+FALSE_COST = 2
+"""A robot that celebrates a wrong answer is worse than one that misses a right one."""
 
 
 @torch.no_grad()
@@ -38,6 +42,15 @@ def accuracy(examples: list[Labelled], tags: list[Tag], task: Task) -> dict[str,
         "false_celebrations": _share([t.flag for e, t in pairs if not e.celebrate]),
         "by_emotion": by_emotion,
     }
+
+
+def best_threshold(examples: list[Labelled], tags: list[Tag]) -> float:
+    """P(yes) from which to celebrate: the cheapest on these dialogues, if a false celebration costs as much as FALSE_COST missed ones."""
+    scores = np.array([tag.flag_score for tag in tags])
+    truth = np.array([example.celebrate for example in examples])
+    candidates = np.round(np.arange(0.05, 0.96, 0.05), 2)
+    costs = [FALSE_COST * ((scores >= t) & ~truth).sum() + ((scores < t) & truth).sum() for t in candidates]
+    return float(candidates[int(np.argmin(costs))])
 
 
 def _share(hits: list[bool]) -> float:

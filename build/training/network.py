@@ -17,7 +17,7 @@ MAX_TOKENS = 1024
 SHAPE: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 768,
-    "num_hidden_layers": 6,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }

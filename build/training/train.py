@@ -24,8 +24,8 @@ from build import ROOT, manifest, settings
 from build.training import network, tokenizer
 from build.training.batches import Batch, Batches, SplittingCodec
 from build.training.dialogues import Corpus
-from build.training.evaluate import accuracy, predict
-from one_pass import CodeTable, Prompt, Task, TextCodec
+from build.training.evaluate import accuracy, best_threshold, predict
+from one_pass import CodeTable, Limits, Prompt, Task, TextCodec
 
 WORKERS = 12
 """Part of what a seed means: each worker has a stream of its own."""
@@ -34,6 +34,7 @@ DROPOUT = 0.1
 LANGUAGE_MODELLING_WEIGHT = 0.2
 WEIGHT_AVERAGE_DECAY = 0.999
 TOKENS_PER_BLOCK = 32
+NO_LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
 VALIDATION_SEED, VALIDATION_SIZE, TEST_SEED, TEST_SIZE = 7, 2000, 8, 4000
 
 
@@ -71,14 +72,14 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
     bpe = tokenizer.train(task, corpus, seed)
     tokenizer.save(bpe, out, network.MAX_TOKENS)
     codec = TextCodec.load(out / "tokenizer.json")
-    prompt, codes = Prompt(task, codec, TOKENS_PER_BLOCK), CodeTable(task, codec)
+    prompt, codes = Prompt(task, codec, TOKENS_PER_BLOCK, NO_LIMITS), CodeTable(task, codec)
     end_of_text = bpe.token_to_id(tokenizer.END_OF_TEXT)
     fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>"))
     model = network.build(fields, DROPOUT).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
     batches = Batches(corpus, prompt, codes, codec.vocab_size, batch_size)
-    splitting = Prompt(task, SplittingCodec.load(out / "tokenizer.json"), TOKENS_PER_BLOCK)
+    splitting = Prompt(task, SplittingCodec.load(out / "tokenizer.json"), TOKENS_PER_BLOCK, NO_LIMITS)
     stream = _Stream(Batches(corpus, splitting, codes, codec.vocab_size, batch_size), seed)
     rng = random.Random(VALIDATION_SEED)
     validation = [corpus.sample(rng, "validation", False) for _ in range(VALIDATION_SIZE)]
@@ -88,7 +89,8 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
 
     curve, model = _run(model, stream, prompt.prefix_ids, steps, learning_rate, device, validate)
     network.save(model.state_dict(), fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
-    tests = {}
+    threshold = best_threshold(validation, predict(model, batches, prompt, codes, validation, device))
+    tests: dict[str, Any] = {}
     for name, noisy in (("clean", False), ("noisy", True)):
         rng = random.Random(TEST_SEED)
         examples = [corpus.sample(rng, "test", noisy) for _ in range(TEST_SIZE)]
@@ -106,6 +108,7 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
         "tools": manifest.versions("torch", "transformers", "tokenizers"),
         "duration_s": round(time.monotonic() - started),
         "curve": curve,
+        "threshold_chosen_on_validation": threshold,
         "test": tests,
     }
     (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -136,7 +139,7 @@ def _run(
             losses = _losses(model, prefix, batch, device)
         loss = losses["code"] + 0.5 * losses["json"] + LANGUAGE_MODELLING_WEIGHT * losses["dialogue"]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

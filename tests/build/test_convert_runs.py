@@ -129,7 +129,7 @@ def test_command_line(tmp_path: Path) -> None:
     first, second, last = done.stdout.splitlines()
     assert (first, second) == ("layer 1/2", "layer 2/2")
     n_bytes = sum((tmp_path / "out" / name).stat().st_size for name in ("config.json", "rank0.safetensors"))
-    assert re.fullmatch(rf"{re.escape(str(tmp_path / 'out'))}: 31 tensors, {n_bytes} bytes, \d+\.\d s", last)
+    assert re.fullmatch(rf"{re.escape(str(tmp_path / 'out'))}: 31 tensors, {n_bytes / 1e6:.1f} MB, \d+\.\d s", last)
 
 
 def test_command_line_failure(tmp_path: Path) -> None:

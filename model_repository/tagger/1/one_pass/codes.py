@@ -71,7 +71,8 @@ class CodeTable:
             raise ValueError("the engine returned logits that are not finite numbers")
         weights = np.exp(chosen - chosen.max())
         per_answer = np.bincount(self._answer_of, weights, minlength=len(self._task.answers))
-        return (per_answer / per_answer.sum()).reshape(2, -1)
+        shares: npt.NDArray[np.float64] = (per_answer / per_answer.sum()).reshape(2, -1)
+        return shares
 
     def read(self, logits: npt.NDArray[np.float32]) -> Tag:
         """The tag that the logits say. Arguments and errors as `probabilities`."""

@@ -35,7 +35,7 @@ class Prompt:
             limits: how long a field may be.
 
         Raises:
-            TaskError: the padding text is not one token in this tokenizer.
+            TaskError: the padding text is not one token in this tokenizer, or an example breaks the limits.
         """
         self.task = task
         self.codec = codec
@@ -100,7 +100,10 @@ class Prompt:
         head_ids = self.codec.encode_template(head)
         tail_ids = self.codec.encode_template(before_examples)
         for example in task.examples:
-            tail_ids += self.encode_turn(example.dialogue)
+            try:
+                tail_ids += self.encode_turn(example.dialogue)
+            except InvalidDialogueError as error:
+                raise TaskError(f"an example cannot be asked: {error}") from None
             # The letter as it is spelled in its place, which may differ from how it is spelled alone.
             tail_ids.append(self.codec.encode_template(template.assistant + example.answer)[-1])
             tail_ids += self.codec.encode_template(template.example_end)

@@ -107,9 +107,9 @@ class Task:
             raise TaskError(f"{path} is not valid TOML: {error}") from error
         except KeyError as error:
             raise TaskError(f"{path} lacks the field {error}") from error
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise TaskError(f"{path} has a field of the wrong form: {error}") from error
-        except TaskError as error:
+        except ValueError as error:
             raise TaskError(f"{path}: {error}") from None
 
     @classmethod
@@ -149,12 +149,12 @@ def _check(task: Task) -> None:
         if example.answer not in task.answers:
             raise TaskError(f"an example has the answer {example.answer!r}, which is not a code of any label")
     for where, text, expected in (
-        ("prompt.instructions", task.instructions, {"legend"}),
-        ("template.prefix", task.template.prefix, {"instructions", "padding", "examples"}),
-        ("template.pika_last_message", task.template.pika_last_message, {"text"}),
-        ("template.user_last_message", task.template.user_last_message, {"text"}),
-        ("template.pika_response", task.template.pika_response, {"text"}),
+        ("prompt.instructions", task.instructions, ["legend"]),
+        ("template.prefix", task.template.prefix, ["examples", "instructions", "padding"]),
+        ("template.pika_last_message", task.template.pika_last_message, ["text"]),
+        ("template.user_last_message", task.template.user_last_message, ["text"]),
+        ("template.pika_response", task.template.pika_response, ["text"]),
     ):
-        found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        found = sorted(name for _, name, _, _ in Formatter().parse(text) if name is not None)
         if found != expected:
-            raise TaskError(f"{where} has the placeholders {sorted(found)}; it needs exactly {sorted(expected)}")
+            raise TaskError(f"{where} has the placeholders {found}; it needs exactly {expected}")

@@ -1,0 +1,43 @@
+# make demo    from nothing to tags: environment, pipeline on the embedded model, real tritonserver, a table
+# make test    lint, types, unit tests and end-to-end tests
+# make install only the environment; make clean removes what was built, make distclean the environment too
+#
+# Settings are passed on to doit: make demo grpc_port=9001 http_port=9000 metrics_port=9002
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+INSTALLED := .venv/installed
+SETTINGS := $(foreach name,model target source grpc_port http_port metrics_port,$(if $($(name)),$(name)=$($(name))))
+# Ends the task when make itself is killed, so that no orphan goes on building or serving.
+WITH_MAKE := setpriv --pdeathsig TERM
+
+.PHONY: demo test lint install clean distclean
+
+demo: $(INSTALLED)
+	@$(WITH_MAKE) $(BIN)/doit $(SETTINGS) demo
+
+test: $(INSTALLED) lint
+	@$(WITH_MAKE) $(BIN)/pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+# The stamp is written last: an installation that was interrupted is repeated.
+$(INSTALLED): requirements/pipeline.txt requirements/dev.txt client/pyproject.toml
+	@$(PYTHON) build/check_machine.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) --constraint requirements/pipeline.txt torch==2.13.0
+	$(BIN)/pip install --quiet --no-deps --requirement requirements/pipeline.txt --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --editable client
+	@touch $@
+
+clean:
+	rm -rf checkpoints/*/awq checkpoints/*/trtllm checkpoints/*/engine-* checkpoints/*/triton-* checkpoints/*/*.log checkpoints/*/hf/manifest.json .doit.db
+
+distclean: clean
+	rm -rf .venv

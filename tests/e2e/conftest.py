@@ -1,0 +1,67 @@
+"""The whole pipeline, built once, and the real tritonserver on free ports."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build import ROOT, settings
+from build.serve import Server, running
+from build.settings import Ports
+from one_pass import Prompt, Task, TextCodec
+from pika_tagger import TaggerClient
+
+MODEL = settings.model("pika-tiny")
+EVALUATION = ROOT / "tests" / "data" / "eval_dialogues.jsonl"
+
+
+def doit(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-m", "doit", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def free_ports() -> Ports:
+    sockets = [socket.socket() for _ in range(3)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return Ports(*(s.getsockname()[1] for s in sockets))
+    finally:
+        for s in sockets:
+            s.close()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """What `doit` builds; nothing is rebuilt if it is there already."""
+    done = doit()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return MODEL.folder / "triton-cpu"
+
+
+@pytest.fixture(scope="session")
+def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(repository, free_ports(), tmp_path_factory.mktemp("server") / "serve.log") as running_server:
+        running_server.wait_until_ready()
+        yield running_server
+
+
+@pytest.fixture(scope="session")
+def client(server: Server) -> Iterator[TaggerClient]:
+    with TaggerClient(server.url, timeout_s=10.0) as tagger:
+        yield tagger
+
+
+@pytest.fixture(scope="session")
+def evaluation() -> list[dict[str, object]]:
+    """The hand-written dialogues with their labels."""
+    return [json.loads(line) for line in EVALUATION.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="session")
+def prompt(repository: Path) -> Prompt:
+    """The prompt as the tagger makes it."""
+    return Prompt(Task.load(MODEL.task_file), TextCodec.load(repository / "tagger" / "1" / "tokenizer.json"), tokens_per_block=32)
