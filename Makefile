@@ -7,6 +7,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
+PIP := $(BIN)/pip install -qq --disable-pip-version-check
 INSTALLED := .venv/installed
 SETTINGS := $(foreach name,model target source grpc_port http_port metrics_port,$(if $($(name)),$(name)=$($(name))))
 # Ends the task when make itself is killed, so that no orphan goes on building or serving.
@@ -30,10 +31,13 @@ install: $(INSTALLED)
 # The stamp is written last: an installation that was interrupted is repeated.
 $(INSTALLED): requirements/pipeline.txt requirements/dev.txt client/pyproject.toml
 	@$(PYTHON) build/check_machine.py
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --retries 1 --extra-index-url $(TORCH_INDEX) --constraint requirements/pipeline.txt torch==2.13.0
-	$(BIN)/pip install --quiet --no-deps --requirement requirements/pipeline.txt --requirement requirements/dev.txt
-	$(BIN)/pip install --quiet --no-deps --editable client
+	@echo "installing the pinned packages into .venv (2 GB; one to three minutes, most of it downloads)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	@$(PIP) --no-deps --requirement requirements/pipeline.txt --requirement requirements/dev.txt
+	@$(PIP) --no-deps --editable client
+# Where the CPU index cannot be reached, the build for CUDA came instead, and does not load without its libraries.
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) torch==2.13.0
 	@touch $@
 
 clean:

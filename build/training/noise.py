@@ -59,12 +59,12 @@ def _field(rng: random.Random, text: str, fillers: tuple[str, ...], tails: tuple
         text = text.lower()
     elif rng.random() < 0.06:
         text = text.upper()
-    if rng.random() < 0.15:
+    if text and rng.random() < 0.15:
         text = _typo(rng, text)
     if rng.random() < 0.1:
         emoji = rng.choice(_EMOJI)
         text = f"{text} {emoji}" if rng.random() < 0.8 else f"{emoji} {text}"
-    return text or "…"
+    return text if text.strip() else "…"
 
 
 def _before_end(text: str, word: str, glue: str = " ") -> str:

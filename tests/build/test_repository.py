@@ -1,0 +1,157 @@
+"""A model repository is assembled only if task, tokenizer and engine fit together, and it needs nothing outside itself."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from build import manifest, repository
+from build.errors import ManifestError, PromptError
+from build.settings import TASKS
+from one_pass import CodeTable, Prompt, Task, TextCodec
+from tests.support import tokenizers_for_tests
+from tests.support.workplace import Workplace
+
+
+@pytest.fixture(params=tokenizers_for_tests.KINDS)
+def ready(request: pytest.FixtureRequest, place: Workplace) -> Workplace:
+    """A model with checkpoint and engine."""
+    return with_tokenizer(place, tokenizers_for_tests.tokenizer_json(request.param))
+
+
+def with_tokenizer(place: Workplace, tokenizer_json: str, context_tokens: int = 4096) -> Workplace:
+    place.finished("awq", {"tokenizer.json": tokenizer_json})
+    place.finished("engine-cpu", {"genai_config.json": json.dumps({"search": {"max_length": context_tokens}}), "model.onnx": "engine"})
+    return place
+
+
+def assembled(place: Workplace) -> Path:
+    repository.assemble(place.model, place.target)
+    return place.model.folder / "triton-cpu"
+
+
+def config_of(model: Path) -> model_config_pb2.ModelConfig:
+    return text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def test_the_result_is_two_models_with_all_that_they_need(ready: Workplace) -> None:
+    folder = assembled(ready)
+    files = set(manifest.verify_contents(folder).files)
+    assert {path.split("/")[0] for path in files} == {"tagger", "tensorrt_llm"}
+    assert {
+        "tagger/config.pbtxt",
+        "tagger/1/model.py",
+        "tagger/1/task.toml",
+        "tagger/1/tokenizer.json",
+        "tagger/1/one_pass/__init__.py",
+        "tensorrt_llm/config.pbtxt",
+        "tensorrt_llm/1/model.py",
+        "tensorrt_llm/1/cpu_engine.py",
+        "tensorrt_llm/1/engine/genai_config.json",
+        "tensorrt_llm/1/engine/model.onnx",
+    } <= files
+    assert not any("__pycache__" in path or path.endswith(".pyc") for path in files)
+    assert not any(path.is_symlink() for path in folder.rglob("*"))
+
+
+def test_the_result_can_be_moved(ready: Workplace, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(assembled(ready), moved)
+    for name in ("awq", "engine-cpu", "triton-cpu"):
+        shutil.rmtree(ready.model.folder / name)
+    manifest.verify_contents(moved)
+    assert str(tmp_path) not in "".join(path.read_text() for path in moved.rglob("config.pbtxt"))
+    task, codec = Task.load(moved / "tagger" / "1" / "task.toml"), TextCodec.load(moved / "tagger" / "1" / "tokenizer.json")
+    assert len(CodeTable(task, codec).token_ids) >= 26
+
+
+def test_the_engine_is_not_copied_where_a_link_will_do(ready: Workplace) -> None:
+    linked = assembled(ready) / "tensorrt_llm" / "1" / "engine" / "model.onnx"
+    assert linked.samefile(ready.model.folder / "engine-cpu" / "model.onnx")
+
+
+def test_placeholders_say_what_task_and_target_are(ready: Workplace) -> None:
+    config = config_of(assembled(ready) / "tagger")
+    task = tokenizers_for_tests.pika_mood()
+    parameters = {name: value.string_value for name, value in config.parameters.items()}
+    assert parameters["labels"] == ",".join(task.label_names)
+    assert parameters["task"] == f"pika_mood/{task.version}"
+    assert parameters["tokens_per_block"] == "16"
+
+
+def test_inputs_and_facts_are_recorded(ready: Workplace) -> None:
+    folder = assembled(ready)
+    made = manifest.read(folder)
+    assert made.inputs == {
+        "engine": manifest.read(ready.model.folder / "engine-cpu").content_hash,
+        "awq": manifest.read(ready.model.folder / "awq").content_hash,
+        "task": manifest.sha256_of(ready.model.task_file),
+    }
+    codec = TextCodec.load(folder / "tagger" / "1" / "tokenizer.json")
+    prompt = Prompt(tokenizers_for_tests.pika_mood(), codec, 16)
+    assert made.facts["prefix_tokens"] == len(prompt.prefix_ids)
+    assert made.facts["prefix_tokens"] % 16 == 0
+    assert made.facts["max_prompt_tokens"] == prompt.max_tokens
+    assert made.facts["labels"] == 13
+
+
+@pytest.mark.parametrize("missing", ["awq", "engine-cpu"])
+def test_an_unfinished_stage_before_is_refused(ready: Workplace, missing: str) -> None:
+    (ready.model.folder / missing / manifest.NAME).unlink()
+    with pytest.raises(ManifestError, match=rf"{missing} has no manifest\.json"):
+        assembled(ready)
+    assert "triton-cpu" not in ready.left()
+
+
+@pytest.mark.parametrize("kind", tokenizers_for_tests.KINDS)
+def test_a_prompt_that_is_too_long_for_the_engine_is_refused_with_the_numbers(place: Workplace, kind: str) -> None:
+    prompt = Prompt(tokenizers_for_tests.pika_mood(), tokenizers_for_tests.codec(kind), 16)
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens)
+    words = (
+        f"the longest prompt has {prompt.max_tokens} tokens ({len(prompt.prefix_ids)} of prefix) and one more is generated, "
+        f"but the engine holds {prompt.max_tokens}: shorten the instructions or examples in pika_mood.toml"
+    )
+    with pytest.raises(PromptError, match=re.escape(words)):
+        assembled(place)
+    assert "triton-cpu" not in place.left()
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens + 1)
+    assert assembled(place)
+
+
+def test_codes_that_clash_are_refused_with_the_task_file_and_the_model(place: Workplace) -> None:
+    spec = json.loads(tokenizers_for_tests.tokenizer_json("byte_level"))
+    spec["normalizer"] = {"type": "Lowercase"}
+    with_tokenizer(place, json.dumps(spec))
+    with pytest.raises(PromptError, match=r"^task pika_mood\.toml and small do not fit together: the codes 'h' and 'H' share token \d+"):
+        assembled(place)
+    assert "triton-cpu" not in place.left()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('code = "h"', 'code = "c"', "two labels share the code 'c'"),
+        ("threshold = 0.5", 'threshold = "half"', "could not convert string to float"),
+        ("Oh no, I am so sorry.", " ", "an example cannot be asked: pika_response is blank"),
+    ],
+)
+def test_a_wrong_task_file_is_refused_by_name(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, words: str
+) -> None:
+    text = (TASKS / "pika_mood.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "pika_mood.toml").write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr("build.settings.TASKS", tmp_path)
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    with pytest.raises(PromptError, match=rf"^task pika_mood\.toml and small do not fit together: .*{re.escape(words)}"):
+        assembled(place)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused(place: Workplace) -> None:
+    with_tokenizer(place, "{}")
+    with pytest.raises(PromptError, match="the tokenizer cannot be read"):
+        assembled(place)

@@ -1,0 +1,153 @@
+"""Ports are checked before the server starts, its end is told with its log, and it never listens to the outside."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from build import serve, triton
+from build.errors import ManifestError, PortInUseError, ServerError
+from build.settings import Ports
+from build.triton import Installation
+from tests.support.workplace import Workplace
+
+INSTALLED = Installation(Path("/triton/bin/tritonserver"), Path("/triton/python"), Path("/triton/stub"), (Path("/a"), Path("/b")))
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.create_server((triton.LOOPBACK, 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def free_ports() -> list[int]:
+    sockets = [socket.create_server((triton.LOOPBACK, 0)) for _ in range(3)]
+    ports: list[int] = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def test_free_ports_are_fine() -> None:
+    serve.check_ports(Ports(*free_ports()))
+
+
+@pytest.mark.parametrize("name", ["grpc_port", "http_port", "metrics_port"])
+def test_a_taken_port_is_refused_with_its_number_and_its_setting(taken: int, name: str) -> None:
+    numbers = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(), strict=True)) | {name: taken}
+    with pytest.raises(PortInUseError) as caught:
+        serve.check_ports(Ports(**numbers))
+    assert str(caught.value) == f"port {taken} cannot be used (Address already in use): give another one with {name}=NUMBER"
+
+
+def never_called(*_: object) -> None:
+    raise AssertionError("the server was started")
+
+
+def test_nothing_is_started_on_a_taken_port(place: Workplace, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = place.finished("triton-cpu", {"tagger/config.pbtxt": ""})
+    monkeypatch.setattr(serve, "_start", never_called)
+    with pytest.raises(PortInUseError), serve.running(repository, Ports(taken, *free_ports()[:2]), None):
+        never_called()
+
+
+def test_nothing_is_started_on_a_repository_that_was_changed(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = place.finished("triton-cpu", {"tagger/config.pbtxt": "abc"})
+    (repository / "tagger" / "config.pbtxt").write_text("xyz")
+    monkeypatch.setattr(serve, "_start", never_called)
+    with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, Ports(*free_ports()), None):
+        never_called()
+
+
+def test_the_server_listens_on_the_loopback_address_only() -> None:
+    flags = triton.command(INSTALLED, Path("/backends"), Path("/repository"), Ports(1, 2, 3))
+    assert flags[:3] == ["/triton/bin/tritonserver", "--model-repository=/repository", "--backend-directory=/backends"]
+    for protocol, port in (("grpc", 1), ("http", 2), ("metrics", 3)):
+        assert f"--{protocol}-address=127.0.0.1" in flags
+        assert f"--{protocol}-port={port}" in flags
+    assert {"--model-control-mode=none", "--exit-on-error=true"} <= set(flags)
+
+
+def test_the_stub_finds_this_python_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/mine")
+    monkeypatch.setenv("PATH", "/bin")
+    environment = triton.environment(INSTALLED)
+    assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
+    assert environment["LD_LIBRARY_PATH"] == "/a:/b:/mine"
+    assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert triton.environment(INSTALLED)["LD_LIBRARY_PATH"] == "/a:/b"
+
+
+def test_a_backend_folder_holds_the_backend_and_the_stub(tmp_path: Path) -> None:
+    backend = tmp_path / "installed" / "python"
+    (backend / "__pycache__").mkdir(parents=True)
+    for path in (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", tmp_path / "triton_python_backend_stub"):
+        path.touch()
+    triton.make_backends(Installation(Path("x"), backend, tmp_path / "triton_python_backend_stub", ()), tmp_path / "backends")
+    made = {path.name: path.resolve() for path in (tmp_path / "backends" / "python").iterdir()}
+    assert made.keys() == {"libtriton_python.so", "triton_python_backend_utils.py", "triton_python_backend_stub"}
+    assert made["libtriton_python.so"] == backend / "libtriton_python.so"
+
+
+def test_without_the_wheel_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "find_spec", lambda name: None)
+    with pytest.raises(ServerError, match="nvidia-pytriton is not installed, so there is no tritonserver: run `make install`"):
+        triton.installation()
+
+
+def process(script: str, log: Path) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as stream:
+        return subprocess.Popen([sys.executable, "-c", script], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_path: Path) -> None:
+    log = tmp_path / "serve.log"
+    ended = process("print(*(f'line {i}' for i in range(100)), sep='\\n'); raise SystemExit(3)", log)
+    ended.wait()
+    with pytest.raises(ServerError) as caught:
+        serve.Server(ended, Ports(*free_ports()), log).wait_until_ready()
+    first, *tail = str(caught.value).splitlines()
+    assert first == f"tritonserver stopped with status 3 while starting. The end of {log}:"
+    assert tail[-1] == "line 99"
+    assert "line 50" not in tail
+
+
+def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
+    running = process("import time; time.sleep(60)", tmp_path / "log")
+    server = serve.Server(running, Ports(*free_ports()), None)
+    server.stop()
+    server.stop()
+    assert running.returncode == -signal.SIGTERM
+
+
+def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton, "EXIT_TIMEOUT_S", -5)  # no patience at all
+    log = tmp_path / "log"
+    stubborn = process("import signal, time; signal.signal(15, signal.SIG_IGN); print('ignoring', flush=True); time.sleep(60)", log)
+    while "ignoring" not in log.read_text():
+        assert stubborn.poll() is None
+        time.sleep(0.01)
+    serve.Server(stubborn, Ports(*free_ports()), log).stop()
+    assert stubborn.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), serve.interruptible():
+        os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+def test_the_url_is_that_of_grpc(tmp_path: Path) -> None:
+    ended = process("", tmp_path / "log")
+    ended.wait()
+    assert serve.Server(ended, Ports(4711, 2, 3), None).url == "127.0.0.1:4711"
