@@ -79,16 +79,22 @@ def model(name: str) -> Model:
     """The model preset of that name.
 
     Raises:
-        SettingError: there is none; the message lists those that exist.
+        SettingError: there is none, and the message lists those that exist; or its row has not the fields that it should have.
     """
     row = dict(_row("models", name))
-    hub = Hub(**row.pop("hub")) if "hub" in row else None
-    return Model(name=name, quantize=Quantization(**row.pop("quantize")), hub=hub, **row)
+    try:
+        hub = Hub(**row.pop("hub")) if "hub" in row else None
+        return Model(name=name, quantize=Quantization(**row.pop("quantize")), hub=hub, **row)
+    except (TypeError, KeyError) as error:
+        raise SettingError(f"[models.{name}] in presets.toml has not the fields of settings.Model: {error}") from error
 
 
 def target(name: str) -> Target:
     """The target preset of that name. Raises as `model`."""
-    return Target(name=name, **_row("targets", name))
+    try:
+        return Target(name=name, **_row("targets", name))
+    except TypeError as error:
+        raise SettingError(f"[targets.{name}] in presets.toml has not the fields of settings.Target: {error}") from error
 
 
 def ports(grpc_port: str, http_port: str, metrics_port: str) -> Ports:

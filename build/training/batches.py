@@ -18,7 +18,7 @@ from one_pass import CodeTable, Prompt, TextCodec
 JSON_SHARE = 0.2
 BEST_EMOTION_SHARE = 0.75
 """Probability taught for the best emotion where others are acceptable too; the others divide the rest."""
-SPLITTING_RATE = 0.1
+SPLITTING_RATE = 0.2
 """Share of BPE merges that `SplittingCodec` leaves out."""
 IGNORE = -100
 

@@ -24,7 +24,7 @@ BEFORE_SHARE = 0.35
 ARITHMETIC_SHARE = 0.2
 OTHER_LANGUAGE_SHARE = 0.05
 """Share of dialogues in which the child speaks the other language."""
-JOINED_SHARE = 0.15
+JOINED_SHARE = 0.3
 """Share of lines that are two frames of the same emotion in a row."""
 STATED_SHARE = 0.3
 """Share of confirmations which go on to state the fact in a sentence of its own."""
@@ -36,7 +36,7 @@ SILENT_SHARE = 0.02
 
 
 _SENTENCE_START = re.compile(r"(?:^|(?<=[.!?] ))\w")
-_AN = re.compile(r"\b([Aa]) ([aeiou])(?=[a-z]{2})")
+_AN = re.compile(r"\b([Aa]) (?!eu|one|u[ktns]|uni)([aeiou])(?=[a-z]{2})")
 """The English article before a vowel, which a slot's word may bring."""
 
 

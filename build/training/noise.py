@@ -79,6 +79,8 @@ def _bare(word: str) -> str:
 
 def _typo(rng: random.Random, text: str) -> str:
     i = rng.randrange(len(text))
+    if any(c.isdigit() for c in text[max(i - 1, 0) : i + 1]):
+        return text  # another number would be another answer
     kind = rng.random()
     if kind < 0.3:
         return text[:i] + text[i + 1 :]

@@ -1,8 +1,9 @@
 """Train the embedded model: `python -m build.training.train OUT_DIR [--steps N] [--seed N] ...`, or `doit train`.
 
 Minutes on a GPU, hours on a CPU. The prefix is the same for every dialogue, so it is computed once a step and its keys and values are
-shared by the batch; gradients flow through it as they would otherwise. What is written is the average of the weights over the last steps,
-chosen without a look at the test split or the hand-written evaluation file. Equal seed, equal machine: equal weights.
+shared by the batch; gradients flow through it as they would otherwise. What is written is the running average of the weights at the moment
+when it did best on the validation split; neither the test split nor the hand-written evaluation file is looked at before that. The data are
+the same for equal seeds; the weights also depend on the GPU's order of additions.
 """
 
 import argparse
@@ -27,11 +28,12 @@ from build.training.dialogues import Corpus
 from build.training.evaluate import accuracy, best_threshold, predict
 from one_pass import CodeTable, Limits, Prompt, Task, TextCodec
 
-WORKERS = 12
+WORKERS = 7
 """Part of what a seed means: each worker has a stream of its own."""
-WORD_DROPOUT = 0.1
-DROPOUT = 0.1
-LANGUAGE_MODELLING_WEIGHT = 0.2
+WORD_DROPOUT = 0.3
+DROPOUT = 0.2
+LANGUAGE_MODELLING_WEIGHT = 1.0
+"""Guessing the next word of the dialogue is not the task, but it teaches what words mean: without it, held-out frames fare worse."""
 WEIGHT_AVERAGE_DECAY = 0.999
 TOKENS_PER_BLOCK = 32
 NO_LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
@@ -51,9 +53,9 @@ def main() -> None:
     """Train, test, write."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
@@ -125,11 +127,12 @@ def _run(
     device: str,
     validate: Callable[[Phi3ForCausalLM], dict[str, Any]],
 ) -> tuple[list[dict[str, float]], Phi3ForCausalLM]:
-    """The curve, and a network with the averaged weights."""
+    """The curve, and the averaged network that did best on the validation split."""
     loader = DataLoader(stream, batch_size=None, num_workers=WORKERS, prefetch_factor=8)
     optimizer = torch.optim.AdamW(_groups(model), lr=learning_rate, betas=(0.9, 0.98), fused=device == "cuda")
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps, pct_start=0.06)
     average = copy.deepcopy(model)
+    best, best_score = average, 0.0
     prefix = torch.tensor([prefix_ids], device=device)
     curve: list[dict[str, float]] = []
     started = time.monotonic()
@@ -146,13 +149,15 @@ def _run(
         decay = min(WEIGHT_AVERAGE_DECAY, step / (step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        if step % max(1, steps // 12) == 0:
+        if step % max(1, steps // 20) == 0:
             result = validate(average)
+            if result["emotion"] + result["celebrate"] > best_score:
+                best, best_score = copy.deepcopy(average), result["emotion"] + result["celebrate"]
             row = {"step": step, **{name: round(value.item(), 4) for name, value in losses.items()}}
             row |= {"validation_emotion": result["emotion"], "validation_celebrate": result["celebrate"]}
             curve.append(row)
             print(f"{time.monotonic() - started:6.0f} s  {json.dumps(row)}", flush=True)
-    return curve, average
+    return curve, best
 
 
 def _losses(model: Phi3ForCausalLM, prefix: torch.Tensor, batch: Batch, device: str) -> dict[str, torch.Tensor]:

@@ -4,11 +4,11 @@ import pytest
 
 from build import settings
 from build.settings import Model, Quantization, Target
-from tests.support.workplace import Workplace
+from tests.support.checkout import Checkout
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     """A checkout of its own for stages to work in, with a model of which nothing has been made yet."""
     monkeypatch.setattr(settings, "CHECKPOINTS", tmp_path / "checkpoints")
     for module in ("download", "engine", "repository"):
@@ -16,4 +16,4 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     quantization = Quantization(calibration_samples=1, seed=0, search_clipping=False)
     model = Model(name="small", about="", task="pika_mood", quantize=quantization, source="checkpoints/small/hf")
     model.folder.mkdir(parents=True)
-    return Workplace(tmp_path, model, Target(name="cpu", about="", tokens_per_block=16, intra_op_threads=3))
+    return Checkout(tmp_path, model, Target(name="cpu", about="", tokens_per_block=16, intra_op_threads=3))

@@ -12,10 +12,10 @@ from build import manifest
 from build.download import WANTED, download
 from build.errors import SourceError
 from build.settings import Hub, Model
-from tests.support.workplace import Workplace, checkpoint
+from tests.support.checkout import Checkout, checkpoint
 
 
-def refused(place: Workplace, source: Path, words: str) -> None:
+def refused(place: Checkout, source: Path, words: str) -> None:
     before = place.left()
     with pytest.raises(SourceError, match=re.escape(words)):
         download(place.model, str(source))
@@ -23,7 +23,7 @@ def refused(place: Workplace, source: Path, words: str) -> None:
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_directory_is_copied_as_a_whole(place: Workplace, shards: int) -> None:
+def test_a_directory_is_copied_as_a_whole(place: Checkout, shards: int) -> None:
     source = checkpoint(place.root / "mine", shards)
     download(place.model, str(source))
     hf = place.model.folder / "hf"
@@ -34,7 +34,7 @@ def test_a_directory_is_copied_as_a_whole(place: Workplace, shards: int) -> None
     assert all((hf / name).read_bytes() == (source / name).read_bytes() for name in made.files)
 
 
-def test_only_what_a_model_needs_is_taken(place: Workplace) -> None:
+def test_only_what_a_model_needs_is_taken(place: Checkout) -> None:
     source = checkpoint(place.root / "mine")
     for name in ("modeling_phi3.py", "pytorch_model.bin", "README.md", ".env", "optimizer.pt"):
         (source / name).write_text("not wanted")
@@ -46,7 +46,7 @@ def test_only_what_a_model_needs_is_taken(place: Workplace) -> None:
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "tokenizer.model"}
 
 
-def test_links_of_a_cache_become_files(place: Workplace) -> None:
+def test_links_of_a_cache_become_files(place: Checkout) -> None:
     blobs, snapshot = checkpoint(place.root / "blobs"), place.root / "snapshot"
     snapshot.mkdir()
     for blob in blobs.iterdir():
@@ -56,39 +56,39 @@ def test_links_of_a_cache_become_files(place: Workplace) -> None:
     assert manifest.verify_contents(place.model.folder / "hf").files["config.json"]
 
 
-def test_what_is_not_a_directory_is_refused(place: Workplace) -> None:
+def test_what_is_not_a_directory_is_refused(place: Checkout) -> None:
     refused(place, place.root / "none", f"source={place.root / 'none'} is not a directory")
     (place.root / "file").touch()
     refused(place, place.root / "file", f"source={place.root / 'file'} is not a directory")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-def test_a_missing_file_is_refused_by_name(place: Workplace, name: str) -> None:
+def test_a_missing_file_is_refused_by_name(place: Checkout, name: str) -> None:
     source = checkpoint(place.root / "mine")
     (source / name).unlink()
     refused(place, source, f"{name} is missing in the source: it is not a complete Hugging Face checkpoint with a fast tokenizer")
 
 
-def test_missing_shards_are_refused_by_name(place: Workplace) -> None:
+def test_missing_shards_are_refused_by_name(place: Checkout) -> None:
     source = checkpoint(place.root / "mine", shards=4)
     for number in (2, 4):
         (source / f"model-{number:05}-of-00004.safetensors").unlink()
     refused(place, source, "weights are incomplete: model-00002-of-00004.safetensors, model-00004-of-00004.safetensors missing")
 
 
-def test_pickles_are_no_weights(place: Workplace) -> None:
+def test_pickles_are_no_weights(place: Checkout) -> None:
     source = checkpoint(place.root / "mine")
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     refused(place, source, "weights are incomplete: model.safetensors missing. Only safetensors files are taken, never pickles")
 
 
 @pytest.mark.parametrize("config", [{"architectures": ["LlamaForCausalLM"]}, {"architectures": None}, {}])
-def test_another_architecture_is_refused(place: Workplace, config: dict[str, object]) -> None:
+def test_another_architecture_is_refused(place: Checkout, config: dict[str, object]) -> None:
     source = checkpoint(place.root / "mine", config=config)
     refused(place, source, f"config.json says architectures {config.get('architectures')}; this pipeline takes Phi3ForCausalLM")
 
 
-def test_a_failed_download_keeps_what_was_there(place: Workplace) -> None:
+def test_a_failed_download_keeps_what_was_there(place: Checkout) -> None:
     download(place.model, str(checkpoint(place.root / "mine")))
     old = manifest.read(place.model.folder / "hf")
     refused(place, place.root / "none", "is not a directory")
@@ -96,7 +96,7 @@ def test_a_failed_download_keeps_what_was_there(place: Workplace) -> None:
 
 
 @pytest.fixture
-def embedded(place: Workplace) -> Path:
+def embedded(place: Checkout) -> Path:
     """The folder of a model that is committed with the code."""
     folder = checkpoint(place.model.folder / "hf")
     sums = [f"{manifest.sha256_of(path)}  {path.name}" for path in sorted(folder.iterdir())]
@@ -104,7 +104,7 @@ def embedded(place: Workplace) -> Path:
     return folder
 
 
-def test_the_embedded_model_is_checked_where_it_lies(place: Workplace, embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_embedded_model_is_checked_where_it_lies(place: Checkout, embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.stat().st_ino for path in embedded.iterdir()}
     download(place.model)
     made = manifest.verify_contents(embedded)
@@ -118,7 +118,7 @@ def test_the_embedded_model_is_checked_where_it_lies(place: Workplace, embedded:
     ("name", "content", "what"), [("model.safetensors", "x", "not the committed file"), ("config.json", None, "missing")]
 )
 def test_a_changed_embedded_model_is_refused_with_the_command_that_restores_it(
-    place: Workplace, embedded: Path, name: str, content: str | None, what: str
+    place: Checkout, embedded: Path, name: str, content: str | None, what: str
 ) -> None:
     (embedded / name).unlink() if content is None else (embedded / name).write_text(content)
     with pytest.raises(SourceError) as caught:
@@ -130,7 +130,7 @@ def test_a_changed_embedded_model_is_refused_with_the_command_that_restores_it(
     assert not manifest.is_valid(embedded)
 
 
-def test_an_embedded_model_without_hashes_is_refused(place: Workplace, embedded: Path) -> None:
+def test_an_embedded_model_without_hashes_is_refused(place: Checkout, embedded: Path) -> None:
     (embedded / "SHA256SUMS").unlink()
     with pytest.raises(SourceError, match=r"SHA256SUMS is missing: restore the embedded model with `git checkout -- checkpoints/small/hf`"):
         download(place.model)
@@ -140,7 +140,7 @@ def from_hub(model: Model) -> Model:
     return dataclasses.replace(model, source=None, hub=Hub("me/mine", "0123abc"))
 
 
-def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files_only(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files_only(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, object] = {}
 
     def snapshot_download(repo: str, **options: object) -> str:
@@ -155,7 +155,7 @@ def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files_only(plac
 
 @pytest.mark.parametrize("error", [LocalEntryNotFoundError("no network"), OSError("no network")])
 def test_a_hub_that_cannot_be_reached_is_refused_with_two_ways_out(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch, error: Exception
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def snapshot_download(*_: object, **__: object) -> str:
         raise error
@@ -166,19 +166,19 @@ def test_a_hub_that_cannot_be_reached_is_refused_with_two_ways_out(
     assert place.left() == []
 
 
-def test_a_directory_takes_the_place_of_the_hub(place: Workplace) -> None:
+def test_a_directory_takes_the_place_of_the_hub(place: Checkout) -> None:
     download(from_hub(place.model), str(checkpoint(place.root / "mine")))
     assert manifest.read(place.model.folder / "hf").settings["origin"] == str(place.root / "mine")
 
 
-def test_a_preset_without_any_source_is_refused(place: Workplace) -> None:
+def test_a_preset_without_any_source_is_refused(place: Checkout) -> None:
     with pytest.raises(SourceError, match=r"presets\.toml names neither a source nor a hub for small; give source=DIR"):
         download(dataclasses.replace(place.model, source=None))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
 @pytest.mark.parametrize("content", ["", '{"architectures": [', "version https://git-lfs.github.com/spec/v1"])
-def test_damaged_json_is_refused_by_name(place: Workplace, name: str, content: str) -> None:
+def test_damaged_json_is_refused_by_name(place: Checkout, name: str, content: str) -> None:
     source = checkpoint(place.root / "mine", shards=2)
     (source / name).write_text(content)
     refused(place, source, f"{name} is damaged (")

@@ -10,7 +10,7 @@ import pytest
 from build import engine, manifest
 from build.errors import EngineError, ManifestError
 from build.settings import Model
-from tests.support.workplace import Workplace
+from tests.support.checkout import Checkout
 
 CONFIG = {"model": {"decoder": {"session_options": {"log_id": "x"}}, "vocab_size": 64}, "search": {"max_length": 512}}
 BUILD = """
@@ -32,7 +32,7 @@ def use_builder(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -
     monkeypatch.setattr(engine, "command", command)
 
 
-def test_the_command_line_has_exactly_the_flags_that_were_measured(place: Workplace) -> None:
+def test_the_command_line_has_exactly_the_flags_that_were_measured(place: Checkout) -> None:
     assert engine.command(place.model, Path("/out"), Path("/cache")) == [
         sys.executable,
         "-m",
@@ -54,7 +54,7 @@ def test_the_command_line_has_exactly_the_flags_that_were_measured(place: Workpl
     ]
 
 
-def test_the_plan_is_one_line_that_a_shell_reads_back_as_the_command(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_one_line_that_a_shell_reads_back_as_the_command(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/tmp/a folder")
     line = engine.plan(place.model, place.target)
     assert "\n" not in line
@@ -62,7 +62,7 @@ def test_the_plan_is_one_line_that_a_shell_reads_back_as_the_command(place: Work
     assert shlex.split(line) == expected
 
 
-def test_the_engine_is_what_the_builder_leaves_with_the_threads_of_the_target(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_what_the_builder_leaves_with_the_threads_of_the_target(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     awq = place.finished("awq", {"config.json": "{}"})
     use_builder(monkeypatch, BUILD, json.dumps(CONFIG))
     engine.build_engine(place.model, place.target)
@@ -76,7 +76,7 @@ def test_the_engine_is_what_the_builder_leaves_with_the_threads_of_the_target(pl
     assert (place.model.folder / "build_engine.log").read_text() == "built\n"
 
 
-def test_the_builder_looks_nothing_up_and_reports_nothing(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_builder_looks_nothing_up_and_reports_nothing(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     place.finished("awq", {"config.json": "{}"})
     use_builder(monkeypatch, BUILD, json.dumps(CONFIG))
     engine.build_engine(place.model, place.target)
@@ -84,7 +84,7 @@ def test_the_builder_looks_nothing_up_and_reports_nothing(place: Workplace, monk
     assert (environment["HF_HUB_OFFLINE"], environment["ORT_DISABLE_TELEMETRY"]) == ("1", "1")
 
 
-def test_a_failure_is_told_with_status_log_and_command(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_told_with_status_log_and_command(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     place.finished("awq", {"config.json": "{}"})
     use_builder(monkeypatch, FAIL)
     with pytest.raises(EngineError) as caught:
@@ -100,7 +100,7 @@ def test_a_failure_is_told_with_status_log_and_command(place: Workplace, monkeyp
     assert place.left() == ["awq", "build_engine.log"]
 
 
-def test_a_failure_keeps_the_older_engine(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_the_older_engine(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     place.finished("awq", {"config.json": "{}"})
     old = place.finished("engine-cpu", {"genai_config.json": "{}"})
     use_builder(monkeypatch, FAIL)
@@ -109,7 +109,7 @@ def test_a_failure_keeps_the_older_engine(place: Workplace, monkeypatch: pytest.
     assert manifest.verify_contents(old).files.keys() == {"genai_config.json"}
 
 
-def test_without_a_checkpoint_nothing_is_built(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_checkpoint_nothing_is_built(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     use_builder(monkeypatch, "raise SystemExit('must not run')")
     with pytest.raises(ManifestError, match=r"awq has no manifest\.json"):
         engine.build_engine(place.model, place.target)

@@ -14,22 +14,22 @@ from build.errors import ManifestError, PromptError
 from build.settings import TASKS
 from one_pass import CodeTable, Prompt, Task, TextCodec
 from tests.support import tokenizers_for_tests
-from tests.support.workplace import Workplace
+from tests.support.checkout import Checkout
 
 
 @pytest.fixture(params=tokenizers_for_tests.KINDS)
-def ready(request: pytest.FixtureRequest, place: Workplace) -> Workplace:
+def ready(request: pytest.FixtureRequest, place: Checkout) -> Checkout:
     """A model with checkpoint and engine."""
     return with_tokenizer(place, tokenizers_for_tests.tokenizer_json(request.param))
 
 
-def with_tokenizer(place: Workplace, tokenizer_json: str, context_tokens: int = 4096) -> Workplace:
+def with_tokenizer(place: Checkout, tokenizer_json: str, context_tokens: int = 4096) -> Checkout:
     place.finished("awq", {"tokenizer.json": tokenizer_json})
     place.finished("engine-cpu", {"genai_config.json": json.dumps({"search": {"max_length": context_tokens}}), "model.onnx": "engine"})
     return place
 
 
-def assembled(place: Workplace) -> Path:
+def assembled(place: Checkout) -> Path:
     repository.assemble(place.model, place.target)
     return place.model.folder / "triton-cpu"
 
@@ -38,7 +38,7 @@ def config_of(model: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
 
-def test_the_result_is_two_models_with_all_that_they_need(ready: Workplace) -> None:
+def test_the_result_is_two_models_with_all_that_they_need(ready: Checkout) -> None:
     folder = assembled(ready)
     files = set(manifest.verify_contents(folder).files)
     assert {path.split("/")[0] for path in files} == {"tagger", "tensorrt_llm"}
@@ -58,7 +58,7 @@ def test_the_result_is_two_models_with_all_that_they_need(ready: Workplace) -> N
     assert not any(path.is_symlink() for path in folder.rglob("*"))
 
 
-def test_the_result_can_be_moved(ready: Workplace, tmp_path: Path) -> None:
+def test_the_result_can_be_moved(ready: Checkout, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(assembled(ready), moved)
     for name in ("awq", "engine-cpu", "triton-cpu"):
@@ -69,12 +69,12 @@ def test_the_result_can_be_moved(ready: Workplace, tmp_path: Path) -> None:
     assert len(CodeTable(task, codec).token_ids) >= 26
 
 
-def test_the_engine_is_not_copied_where_a_link_will_do(ready: Workplace) -> None:
+def test_the_engine_is_not_copied_where_a_link_will_do(ready: Checkout) -> None:
     linked = assembled(ready) / "tensorrt_llm" / "1" / "engine" / "model.onnx"
     assert linked.samefile(ready.model.folder / "engine-cpu" / "model.onnx")
 
 
-def test_placeholders_say_what_task_and_target_are(ready: Workplace) -> None:
+def test_placeholders_say_what_task_and_target_are(ready: Checkout) -> None:
     config = config_of(assembled(ready) / "tagger")
     task = tokenizers_for_tests.pika_mood()
     parameters = {name: value.string_value for name, value in config.parameters.items()}
@@ -83,7 +83,7 @@ def test_placeholders_say_what_task_and_target_are(ready: Workplace) -> None:
     assert parameters["tokens_per_block"] == "16"
 
 
-def test_inputs_and_facts_are_recorded(ready: Workplace) -> None:
+def test_inputs_and_facts_are_recorded(ready: Checkout) -> None:
     folder = assembled(ready)
     made = manifest.read(folder)
     assert made.inputs == {
@@ -100,7 +100,7 @@ def test_inputs_and_facts_are_recorded(ready: Workplace) -> None:
 
 
 @pytest.mark.parametrize("missing", ["awq", "engine-cpu"])
-def test_an_unfinished_stage_before_is_refused(ready: Workplace, missing: str) -> None:
+def test_an_unfinished_stage_before_is_refused(ready: Checkout, missing: str) -> None:
     (ready.model.folder / missing / manifest.NAME).unlink()
     with pytest.raises(ManifestError, match=rf"{missing} has no manifest\.json"):
         assembled(ready)
@@ -108,7 +108,7 @@ def test_an_unfinished_stage_before_is_refused(ready: Workplace, missing: str) -
 
 
 @pytest.mark.parametrize("kind", tokenizers_for_tests.KINDS)
-def test_a_prompt_that_is_too_long_for_the_engine_is_refused_with_the_numbers(place: Workplace, kind: str) -> None:
+def test_a_prompt_that_is_too_long_for_the_engine_is_refused_with_the_numbers(place: Checkout, kind: str) -> None:
     prompt = Prompt(tokenizers_for_tests.pika_mood(), tokenizers_for_tests.codec(kind), 16)
     with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens)
     words = (
@@ -122,7 +122,7 @@ def test_a_prompt_that_is_too_long_for_the_engine_is_refused_with_the_numbers(pl
     assert assembled(place)
 
 
-def test_codes_that_clash_are_refused_with_the_task_file_and_the_model(place: Workplace) -> None:
+def test_codes_that_clash_are_refused_with_the_task_file_and_the_model(place: Checkout) -> None:
     spec = json.loads(tokenizers_for_tests.tokenizer_json("byte_level"))
     spec["normalizer"] = {"type": "Lowercase"}
     with_tokenizer(place, json.dumps(spec))
@@ -140,7 +140,7 @@ def test_codes_that_clash_are_refused_with_the_task_file_and_the_model(place: Wo
     ],
 )
 def test_a_wrong_task_file_is_refused_by_name(
-    place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, words: str
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, old: str, new: str, words: str
 ) -> None:
     text = (TASKS / "pika_mood.toml").read_text(encoding="utf-8")
     assert old in text
@@ -151,7 +151,7 @@ def test_a_wrong_task_file_is_refused_by_name(
         assembled(place)
 
 
-def test_a_tokenizer_that_cannot_be_read_is_refused(place: Workplace) -> None:
+def test_a_tokenizer_that_cannot_be_read_is_refused(place: Checkout) -> None:
     with_tokenizer(place, "{}")
     with pytest.raises(PromptError, match="the tokenizer cannot be read"):
         assembled(place)

@@ -9,7 +9,7 @@ from tritonclient.grpc import model_config_pb2
 
 from build import ROOT, repository
 from build.errors import PromptError
-from tests.support.workplace import Workplace
+from tests.support.checkout import Checkout
 
 Tensors = dict[str, tuple[str, list[int]]]
 
@@ -141,7 +141,7 @@ def test_a_placeholder_without_a_value_is_refused_by_name(tmp_path: Path, missin
         ('name: "x" input [ { name: "a" data_type: TYPE_TEXT } ]', "TYPE_TEXT"),
     ],
 )
-def test_what_triton_could_not_read_is_refused_with_the_file_and_the_reason(place: Workplace, text: str, words: str) -> None:
+def test_what_triton_could_not_read_is_refused_with_the_file_and_the_reason(place: Checkout, text: str, words: str) -> None:
     template, out = place.root / "model_repository" / "odd.pbtxt", place.root / "config.pbtxt"
     template.parent.mkdir()
     template.write_text(text)
@@ -150,7 +150,7 @@ def test_what_triton_could_not_read_is_refused_with_the_file_and_the_reason(plac
     assert not out.exists()
 
 
-def test_values_are_filled_in(place: Workplace) -> None:
+def test_values_are_filled_in(place: Checkout) -> None:
     template, out = place.root / "template.pbtxt", place.root / "config.pbtxt"
     template.write_text('name: "${name}"\nmax_batch_size: ${size}\n')
     repository.render(template, out, {"name": "Đúng", "size": 4})

@@ -15,7 +15,7 @@ from build import serve, triton
 from build.errors import ManifestError, PortInUseError, ServerError
 from build.settings import Ports
 from build.triton import Installation
-from tests.support.workplace import Workplace
+from tests.support.checkout import Checkout
 
 INSTALLED = Installation(Path("/triton/bin/tritonserver"), Path("/triton/python"), Path("/triton/stub"), (Path("/a"), Path("/b")))
 
@@ -51,14 +51,14 @@ def never_called(*_: object) -> None:
     raise AssertionError("the server was started")
 
 
-def test_nothing_is_started_on_a_taken_port(place: Workplace, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_started_on_a_taken_port(place: Checkout, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": ""})
     monkeypatch.setattr(serve, "_start", never_called)
     with pytest.raises(PortInUseError), serve.running(repository, Ports(taken, *free_ports()[:2]), None):
         never_called()
 
 
-def test_nothing_is_started_on_a_repository_that_was_changed(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_started_on_a_repository_that_was_changed(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": "abc"})
     (repository / "tagger" / "config.pbtxt").write_text("xyz")
     monkeypatch.setattr(serve, "_start", never_called)

@@ -16,24 +16,6 @@ from tests.support import corpora, tokenizers_for_tests
 EMOTIONS = tokenizers_for_tests.pika_mood().label_names
 MIN_FRAMES, MIN_FACTS = 120, 500
 
-# What a child in the evaluation file says word for word as in a frame. Only to be shortened: Pika's lines must never be shared.
-SHARED_SO_FAR = {
-    "penguins are birds but they can t fly",
-    "con buồn ngủ rồi",
-    "cầu vồng có bảy màu",
-    "paris",
-    "knock knock",
-    "a whale is a fish",
-    "i can t tie my shoes",
-    "i wish i could fly",
-    "gracias means thank you in spanish",
-    "hình tam giác có ba cạnh",
-    "goldilocks ate baby bear s porridge",
-    "tell me a riddle",
-    "how did the contest go",
-    "i lost my first tooth",
-}
-
 
 @pytest.fixture(scope="module")
 def pika() -> list[Frame]:
@@ -127,12 +109,11 @@ def test_every_slot_has_words(lang: str) -> None:
 
 def test_the_evaluation_file_shares_no_line_with_the_frames(pika: list[Frame], others: list[Frame]) -> None:
     rows = [json.loads(line) for line in (ROOT / "tests" / "data" / "eval_dialogues.jsonl").read_text(encoding="utf-8").splitlines()]
-    of_pika, of_anybody = ({normalised(frame.text) for frame in group} for group in (pika, [*pika, *others]))
+    of_anybody = {normalised(frame.text) for frame in [*pika, *others]}
     assert len(rows) >= 300
     assert {normalised(row["pika_response"]) for row in rows} & of_anybody == set()
     said = {normalised(row[name]) for row in rows for name in ("user_last_message", "pika_last_message") if row.get(name)}
-    assert said & of_pika == set()
-    assert said & of_anybody <= SHARED_SO_FAR
+    assert said & of_anybody == set()
 
 
 def test_comments_and_blank_lines_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

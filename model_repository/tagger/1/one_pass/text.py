@@ -60,9 +60,11 @@ class TextCodec:
     def encode_dialogue(self, text: str) -> list[int]:
         """Ids of untrusted text; markers in it stay the characters they are.
 
-        The text is brought to Unicode NFC first: Vietnamese letters typed with combining accents mean the same as composed ones.
+        Line breaks become spaces, because lines are the template's: a child must not be able to begin one with "Pika:". The text is brought
+        to Unicode NFC: Vietnamese letters typed with combining accents mean the same as composed ones.
         """
-        ids: list[int] = self._plain.encode(unicodedata.normalize("NFC", text), add_special_tokens=False).ids
+        one_line = unicodedata.normalize("NFC", " ".join(text.splitlines()))
+        ids: list[int] = self._plain.encode(one_line, add_special_tokens=False).ids
         return ids
 
     def token_id(self, token: str) -> int | None:

@@ -11,7 +11,7 @@ CONFIG = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3"}
 
 
 @dataclass(frozen=True)
-class Workplace:
+class Checkout:
     """A folder in place of the checkout, a model whose files are in it, and a target."""
 
     root: Path
