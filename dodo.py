@@ -21,7 +21,7 @@ from doit import get_var
 from doit.exceptions import TaskFailed
 from doit.tools import config_changed
 
-from build import ROOT, convert, demo, download, engine, manifest, quantize, repository, serve, settings
+from build import ROOT, calibration, convert, demo, download, engine, manifest, quantize, repository, serve, settings
 from build.errors import PipelineError
 from pika_tagger import TaggerError
 
@@ -46,13 +46,13 @@ DOIT_CONFIG = {
 
 HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
 ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
-TASK_LOGIC = sorted((ROOT / "model_repository" / "tagger" / "1" / "one_pass").glob("*.py"))
-CORPUS = sorted(path for path in (ROOT / "build" / "training").rglob("*") if path.suffix in (".py", ".txt", ".jsonl"))
+CONVERTER = [ROOT / "build" / f"{name}.py" for name in ("convert", "awq", "awq_config", "trtllm_checkpoint", "safetensors_stream")]
+CORPUS = sorted(path for path in (ROOT / "build" / "training" / "corpus").rglob("*") if path.suffix in (".txt", ".jsonl"))
 
 
 def task_download() -> dict[str, Any]:
     """get the model's files at their pinned revision, or check the embedded ones"""
-    own = [HF / name for name in ("SHA256SUMS", "model.safetensors", "tokenizer.json")] if MODEL.source else []
+    own = [HF / name for name in ("SHA256SUMS", "model.safetensors", "tokenizer.json")] if MODEL.source and not SOURCE else []
     return stage(
         lambda: download.download(MODEL, SOURCE),
         makes=HF,
@@ -67,7 +67,8 @@ def task_quantize() -> dict[str, Any]:
         lambda: quantize.quantize(MODEL, TARGET),
         makes=AWQ,
         after=[HF],
-        sources=[quantize.__file__, MODEL.task_file, *TASK_LOGIC, *CORPUS],
+        # Not the task file: calibration looks at it, but a prompt can be edited without a new engine.
+        sources=[quantize.__file__, calibration.__file__, *CORPUS],
         settings={**vars(MODEL.quantize), "tokens_per_block": TARGET.tokens_per_block, **manifest.versions(*quantize.TOOLS)},
     )
 
@@ -78,7 +79,7 @@ def task_convert() -> dict[str, Any]:
         lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM)),
         makes=TRTLLM,
         after=[AWQ],
-        sources=[convert.__file__],
+        sources=CONVERTER,
         settings={},
     )
 

@@ -19,6 +19,7 @@ from typing import IO
 
 from build import manifest, triton
 from build.errors import PortInUseError, ServerError
+from build.repository import TAGGER_INSTANCES
 from build.settings import Model, Ports, Target
 from pika_tagger import TaggerClient, TaggerError
 
@@ -40,7 +41,7 @@ class Server:
         return f"{triton.LOOPBACK}:{self.ports.grpc_port}"
 
     def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait for the first real tag.
+        """Wait for a real tag from every instance of the tagger.
 
         Raises:
             ServerError: the server stopped by itself, or gave no tag in time; the message has the end of its log.
@@ -56,6 +57,8 @@ class Server:
                     if time.monotonic() > give_up:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
                 else:
+                    for _ in range(TAGGER_INSTANCES):  # the first answer of each takes several times as long as any later one
+                        client.health()
                     return
 
     def stop(self) -> None:

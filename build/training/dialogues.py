@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from build.training import arithmetic, frames, noise
+from build.training import arithmetic, echoes, frames, noise
 from build.training.frames import Fact, Frame, Split
 from one_pass import Dialogue
 
@@ -32,6 +32,8 @@ ASIDE_SHARE = 0.04
 """Share of other lines which end with some fact: stating one is not confirming one."""
 OWN_WORDS_SHARE = 0.45
 """Share of right and wrong answers that are in the child's own words where the line allows it; the others come from the fact bank."""
+ECHO_SHARE = {"confirm": 0.4, "opinion": 0.12, "idea": 0.12, "tells": 0.12, "effort": 0.12, "feel_good": 0.12}
+"""Share of replies, by kind, in which Pika repeats what the child has said in its own words."""
 SILENT_SHARE = 0.02
 
 
@@ -90,7 +92,10 @@ class Corpus:
         child = self._child_text(rng, split, said, child_lang, line)
         # A right or wrong answer in the child's own words is about a fact that is not in the bank: nothing else may name one.
         banked = said not in ("right", "wrong") or bool(frames.slots_of(child) & frames.FACT_SLOTS)
-        line_text, before = self._pika_text(rng, line, kind, banked), self._before_text(rng, split, said, lang, banked)
+        line_text = self._pika_text(rng, line, kind, banked)
+        if not (banked and kind == "confirm") and child_lang == lang and rng.random() < ECHO_SHARE.get(kind, 0.0):
+            line_text = echoes.echo(rng, child, line_text, lang)
+        before = self._before_text(rng, split, said, lang, banked)
         dialogue = Dialogue(_fill(child, values), _fill(line_text, values), None if before is None else _fill(before, values))
         labelled = Labelled(dialogue, (line.emotion, *line.also), kind == "confirm", lang, kind)
         return replace(labelled, dialogue=noise.disturb(rng, dialogue)) if noisy else labelled

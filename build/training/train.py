@@ -32,7 +32,7 @@ WORKERS = 7
 """Part of what a seed means: each worker has a stream of its own."""
 WORD_DROPOUT = 0.3
 DROPOUT = 0.2
-LANGUAGE_MODELLING_WEIGHT = 1.0
+LANGUAGE_MODELLING_WEIGHT = 2.0
 """Guessing the next word of the dialogue is not the task, but it teaches what words mean: without it, held-out frames fare worse."""
 WEIGHT_AVERAGE_DECAY = 0.999
 TOKENS_PER_BLOCK = 32
