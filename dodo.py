@@ -23,6 +23,7 @@ from doit.tools import config_changed
 
 from build import ROOT, calibration, convert, demo, download, engine, manifest, quantize, repository, serve, settings
 from build.errors import PipelineError
+from one_pass import TaskError
 from pika_tagger import TaggerError
 
 try:
@@ -76,7 +77,7 @@ def task_quantize() -> dict[str, Any]:
 def task_convert() -> dict[str, Any]:
     """convert the AWQ checkpoint to a TensorRT-LLM checkpoint, bit for bit"""
     return stage(
-        lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM)),
+        lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM.relative_to(ROOT))),
         makes=TRTLLM,
         after=[AWQ],
         sources=CONVERTER,
@@ -166,7 +167,7 @@ def guarded(action: Callable[[], None]) -> Callable[[], TaskFailed | None]:
     def run() -> TaskFailed | None:
         try:
             action()
-        except (PipelineError, TaggerError) as error:
+        except (PipelineError, TaskError, TaggerError) as error:
             return TaskFailed(f"{type(error).__name__}: {error}")
         return None
 

@@ -166,7 +166,7 @@ def new_folder(
         started = time.monotonic()
         try:
             yield draft
-            _write(draft.path, stage, inputs, settings, tools, started, draft.facts)
+            _save(_describe(draft.path, stage, inputs, settings, tools, started, draft.facts), draft.path)
         except BaseException:
             shutil.rmtree(draft.path, ignore_errors=True)
             raise
@@ -174,10 +174,17 @@ def new_folder(
 
 
 def seal(folder: Path, stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any], names: list[str]) -> Manifest:
-    """Write the manifest of a folder that was not made by `new_folder`: only the named files count."""
+    """Write the manifest of a folder that was not made by `new_folder`: only the named files count.
+
+    A manifest that says the same already stays as it is, so that nothing after it is built again.
+    """
     with _only_worker(folder):
-        _write(folder, stage, inputs, settings, {}, time.monotonic(), {}, names)
-    return read(folder)
+        new = _describe(folder, stage, inputs, settings, {}, time.monotonic(), {}, names)
+        old = read(folder) if is_valid(folder) else None
+        if old and (old.content_hash, old.inputs, old.settings) == (new.content_hash, new.inputs, new.settings):
+            return old
+        _save(new, folder)
+    return new
 
 
 @contextmanager
@@ -191,7 +198,7 @@ def _only_worker(final: Path) -> Iterator[None]:
         yield
 
 
-def _write(
+def _describe(
     folder: Path,
     stage: str,
     inputs: Mapping[str, str],
@@ -200,9 +207,9 @@ def _write(
     started: float,
     facts: Mapping[str, Any],
     names: list[str] | None = None,
-) -> None:
+) -> Manifest:
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME) if names is None else [folder / name for name in names]
-    manifest = Manifest(
+    return Manifest(
         stage=stage,
         inputs=dict(inputs),
         settings=dict(settings),
@@ -212,6 +219,9 @@ def _write(
         duration_s=round(time.monotonic() - started, 3),
         facts=dict(facts),
     )
+
+
+def _save(manifest: Manifest, folder: Path) -> None:
     partial = folder / f".{NAME}.partial"
     with partial.open("w") as stream:
         json.dump({"schema": SCHEMA, **asdict(manifest)}, stream, indent=1)

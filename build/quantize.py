@@ -85,6 +85,9 @@ def _import_autoawq() -> tuple[Any, Any]:
     """AutoAWQForCausalLM and torch."""
     import torch
     import transformers.activations
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # AutoAWQ passes an argument by its former name, which works
 
     if not hasattr(transformers.activations, "PytorchGELUTanh"):
         # Renamed in transformers 4.57; AutoAWQ 0.2.9 imports the old name for models that are not used here.

@@ -180,3 +180,16 @@ def test_sealing_lists_only_the_named_files(tmp_path: Path) -> None:
 
 def test_versions_of_what_is_installed_and_what_is_not() -> None:
     assert manifest.versions("pytest", "no-such-distribution") == {"pytest": pytest.__version__, "no-such-distribution": "not installed"}
+
+
+def test_sealing_again_keeps_the_manifest_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    (folder / "weights").write_text("1")
+    manifest.seal(folder, "download", {"a": "b"}, {}, ["weights"])
+    before = (folder / manifest.NAME).read_bytes()
+    manifest.seal(folder, "download", {"a": "b"}, {}, ["weights"])
+    assert (folder / manifest.NAME).read_bytes() == before
+    (folder / "weights").write_text("2")
+    manifest.seal(folder, "download", {"a": "b"}, {}, ["weights"])
+    assert (folder / manifest.NAME).read_bytes() != before
