@@ -6,12 +6,12 @@ The stub is picky: it must be the one of this Python, find libpython, and find t
 
 import os
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from build import check_machine
 from build.errors import ServerError
 from build.settings import Ports
 
@@ -45,11 +45,14 @@ def installation() -> Installation:
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
     if not stub.is_file():
         raise ServerError(f"nvidia-pytriton has no backend stub for Python {version}: use Python 3.11 or 3.12")
+    libpython = check_machine.libpython_folder()
+    if libpython is None:
+        raise ServerError("\n".join(check_machine.problems()))
     return Installation(
         server=root / "bin" / "tritonserver",
         backend=root / "backends" / "python",
         stub=stub,
-        library_paths=(package.parent / "nvidia_pytriton.libs", _libpython_folder(version)),
+        library_paths=(package.parent / "nvidia_pytriton.libs", libpython),
     )
 
 
@@ -94,16 +97,3 @@ def environment(installed: Installation) -> dict[str, str]:
 
 def _address_flags(protocol: str, port: int) -> list[str]:
     return [f"--{protocol}-address={LOOPBACK}", f"--{protocol}-port={port}"]
-
-
-def _libpython_folder(version: str) -> Path:
-    name = f"libpython{version}.so.1.0"
-    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
-    candidates = [Path(sysconfig.get_config_var("LIBDIR") or ""), Path(sys.base_prefix) / "lib", Path("/usr/lib") / multiarch]
-    for folder in candidates:
-        if (folder / name).is_file():
-            return folder
-    raise ServerError(
-        f"{name} is in none of {', '.join(map(str, candidates))}; Triton's Python backend needs it. On Debian or Ubuntu: "
-        f"apt-get install libpython{version}; otherwise use a Python that was built with --enable-shared"
-    )
