@@ -6,7 +6,8 @@ TensorRT-LLM 1.0.0 cannot read AutoAWQ directories of this model, but its own W4
 scales, so nothing is quantized again: bits are moved. Only the zero points change form, and are rounded to fp16 once. The formats are
 described in `build.awq` (in) and `build.trtllm_checkpoint` (out). This module says which tensor becomes which.
 
-TensorRT-LLM has not loaded the output yet. On a machine with the GPU, `doit model=phi-3-mini target=l4 build_engine verify` checks it.
+TensorRT-LLM has not loaded the output yet: that needs its container and a GPU. The command that will show it, `trtllm-build`, is in the
+README's chapter on the way to a real GPU; until then the tests compare bits, names and dequantized logits.
 
 No GPU, torch or transformers is needed, and only one layer is in memory at a time, so that a laptop can do it.
 """

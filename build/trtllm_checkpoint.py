@@ -11,11 +11,7 @@ and means W[n, k] = scale * q_signed + zero: the kernel adds zero. The file is t
 for the one that it runs on.
 
 No file of this form has been loaded by TensorRT-LLM yet: the layout was read in its source, and the tests prove files against that reading
-only. On a machine with the GPU this checks one, by comparing the engine's answers:
-
-    doit model=phi-3-mini target=l4 build_engine verify
-
-and this, inside the container, shows at least whether it loads:
+only. This, inside NVIDIA's container on a machine with the GPU, shows whether one loads:
 
     trtllm-build --checkpoint_dir trtllm --output_dir engine --gemm_plugin float16
 
