@@ -37,8 +37,8 @@ def problems() -> list[str]:
     if libpython_folder() is None:
         short = f"{sys.version_info.major}.{sys.version_info.minor}"
         found.append(
-            f"this Python has no shared library, which Triton's Python backend needs: on Debian or Ubuntu `apt-get install libpython{short}`, "
-            "otherwise a Python built with --enable-shared"
+            "this Python has no shared library, which Triton's Python backend needs: on Debian or Ubuntu "
+            f"`apt-get install libpython{short}`, otherwise a Python built with --enable-shared"
         )
     free_bytes = shutil.disk_usage(Path(__file__).parent).free
     if free_bytes < NEEDED_DISK_BYTES:
