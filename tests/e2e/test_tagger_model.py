@@ -1,0 +1,60 @@
+"""The model `tagger` called without our client library: batches, bytes and plain HTTP."""
+
+import json
+import urllib.request
+
+import numpy as np
+import pytest
+from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
+from tritonclient.utils import InferenceServerException
+
+from build import triton
+from build.serve import Server
+from one_pass import Task
+from tests.e2e.conftest import MODEL
+
+pytestmark = pytest.mark.e2e
+
+
+def infer(server: Server, **fields: list[bytes]) -> InferResult:
+    inputs = []
+    for name, rows in fields.items():
+        tensor = InferInput(name, [len(rows), 1], "BYTES")
+        tensor.set_data_from_numpy(np.array(rows, dtype=np.object_).reshape(-1, 1))
+        inputs.append(tensor)
+    with InferenceServerClient(server.url) as client:
+        return client.infer("tagger", inputs)
+
+
+def test_a_batch_has_the_answers_of_its_rows(server: Server) -> None:
+    child, pika = [b"2+2=4", b"My fish died"], ["Chính xác!".encode(), b"Oh no, I am so sorry."]
+    batch = infer(server, user_last_message=child, pika_response=pika)
+    assert batch.as_numpy("emotion_scores").shape == (2, len(Task.load(MODEL.task_file).labels))
+    for row in range(2):
+        alone = infer(server, user_last_message=child[row : row + 1], pika_response=pika[row : row + 1])
+        for name in ("emotion_name", "celebrate"):
+            assert batch.as_numpy(name)[row].tolist() == alone.as_numpy(name)[0].tolist()
+        np.testing.assert_allclose(batch.as_numpy("emotion_scores")[row], alone.as_numpy("emotion_scores")[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"user_last_message": [b"\xff\xfe"], "pika_response": [b"ok"]}, "user_last_message is not valid UTF-8"),
+        ({"user_last_message": [b"a", b"b"], "pika_response": [b"ok", b""]}, "pika_response is blank"),
+        ({"user_last_message": [b"a"] * 17, "pika_response": [b"ok"] * 17}, "batch-size must be <= 16"),
+        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b"json"]}, "unexpected inference input 'strategy'"),
+    ],
+)
+def test_bad_requests_are_invalid_arguments(server: Server, fields: dict[str, list[bytes]], message: str) -> None:
+    with pytest.raises(InferenceServerException, match=message) as caught:
+        infer(server, **fields)
+    assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+
+
+def test_plain_http_works(server: Server) -> None:
+    body = json.dumps({"user_last_message": "2+2=4", "pika_response": "Chính xác! Cậu giỏi quá!"}).encode()
+    url = f"http://{triton.LOOPBACK}:{server.ports.http_port}/v2/models/tagger/generate"
+    with urllib.request.urlopen(url, body) as response:
+        answer = json.load(response)
+    assert (answer["emotion_name"], answer["celebrate"]) == ("proud", "yes")
