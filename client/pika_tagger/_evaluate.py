@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pika_tagger._agreement import Confusion, LabelFigures, celebrations, confusion
+from pika_tagger._calibration import Calibration, calibration
 from pika_tagger._client import TaggerClient
 from pika_tagger._errors import TaggerError
 from pika_tagger._labelled import Row
@@ -30,6 +32,16 @@ class Outcome:
     error: str | None = None
 
     @property
+    def predicted_emotion(self) -> str | None:
+        """The emotion of the tag; None if the request failed."""
+        return None if self.tag is None else self.tag.emotion_name
+
+    @property
+    def predicted_celebrate(self) -> bool | None:
+        """The flag of the tag; None if the request failed."""
+        return None if self.tag is None else self.tag.celebrate
+
+    @property
     def emotion_right(self) -> bool:
         """Whether the emotion is one of the acceptable ones; a failed request is wrong."""
         return self.tag is not None and self.tag.emotion_name in self.row.emotions
@@ -44,8 +56,7 @@ class Outcome:
         """The highest probability that the tagger gave to something wrong."""
         if self.tag is None:
             return 1.0
-        celebrate_score = self.tag.celebrate_score if self.tag.celebrate else 1 - self.tag.celebrate_score
-        return max(0.0 if self.emotion_right else self.tag.confidence, 0.0 if self.celebrate_right else celebrate_score)
+        return max(0.0 if self.emotion_right else self.tag.confidence, 0.0 if self.celebrate_right else celebrate_confidence(self.tag))
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,10 @@ class Figures:
     emotion_by_label: dict[str, Count]
     latency_ms: dict[str, float]
     failed: int
+    emotion_confusion: Confusion
+    celebrate_yes: LabelFigures
+    emotion_calibration: Calibration
+    celebrate_calibration: Calibration
 
     def json(self) -> dict[str, Any]:
         """Return the figures as they stand in the report file."""
@@ -87,6 +102,12 @@ class Figures:
             "emotion_by_label": {label: count.json() for label, count in self.emotion_by_label.items()},
             "latency_ms": self.latency_ms,
             "failed": self.failed,
+            "emotion_macro_f1": self.emotion_confusion.macro_f1,
+            "emotion_per_label": {label: figures.json() for label, figures in self.emotion_confusion.by_label().items()},
+            "emotion_confusion": self.emotion_confusion.json(),
+            "celebrate_yes": self.celebrate_yes.celebrate_json(),
+            "emotion_calibration": self.emotion_calibration.json(),
+            "celebrate_calibration": self.celebrate_calibration.json(),
         }
 
 
@@ -102,21 +123,35 @@ def run(tagger: TaggerClient, rows: Iterable[Row], gap_ms: float) -> Iterator[Ou
 
 
 def figures_of(outcomes: Sequence[Outcome]) -> Figures:
-    """Return the figures of a whole run; a label is counted under the first of the acceptable ones."""
+    """Return the figures of a whole run.
+
+    In `emotion_by_label` a row is counted under the first of its acceptable labels. In the confusion counts, and in all that is made from
+    them (precision, recall, support, macro-F1), an acceptable prediction counts as its own label being true: see `true_label`.
+    """
     by_lang, by_label = defaultdict(list), defaultdict(list)
     for outcome in outcomes:
         by_label[outcome.row.emotions[0]].append(outcome)
         if outcome.row.lang is not None:
             by_lang[outcome.row.lang].append(outcome)
+    tagged = [(outcome, outcome.tag) for outcome in outcomes if outcome.tag is not None]
     return Figures(
         emotion=_emotion(outcomes),
         celebrate=_celebrate(outcomes),
         emotion_by_lang={lang: _emotion(group) for lang, group in sorted(by_lang.items())},
         celebrate_by_lang={lang: _celebrate(group) for lang, group in sorted(by_lang.items())},
         emotion_by_label={label: _emotion(group) for label, group in sorted(by_label.items())},
-        latency_ms=latencies([outcome.tag.latency_ms for outcome in outcomes if outcome.tag is not None]),
-        failed=sum(outcome.tag is None for outcome in outcomes),
+        latency_ms=latencies([tag.latency_ms for _, tag in tagged]),
+        failed=len(outcomes) - len(tagged),
+        emotion_confusion=confusion(((each.row.emotions, each.predicted_emotion) for each in outcomes), _labels(outcomes)),
+        celebrate_yes=celebrations((each.row.celebrate, each.predicted_celebrate) for each in outcomes),
+        emotion_calibration=calibration((tag.confidence, outcome.emotion_right) for outcome, tag in tagged),
+        celebrate_calibration=calibration((celebrate_confidence(tag), outcome.celebrate_right) for outcome, tag in tagged),
     )
+
+
+def celebrate_confidence(tag: Tag) -> float:
+    """Return the probability of the answer that was given: of yes, or of no."""
+    return tag.celebrate_score if tag.celebrate else 1 - tag.celebrate_score
 
 
 def latencies(values_ms: Sequence[float]) -> dict[str, float]:
@@ -163,3 +198,9 @@ def _emotion(outcomes: Sequence[Outcome]) -> Count:
 
 def _celebrate(outcomes: Sequence[Outcome]) -> Count:
     return Count(sum(outcome.celebrate_right for outcome in outcomes), len(outcomes))
+
+
+def _labels(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return the labels in the server's order, which a tag tells, and then those that only rows name."""
+    told = [label for outcome in outcomes if outcome.tag is not None for label in outcome.tag.emotion_scores]
+    return tuple(dict.fromkeys([*told, *(label for outcome in outcomes for label in outcome.row.emotions)]))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
 from pika_tagger._evaluate import Count, Figures, Outcome
+from pika_tagger._tables import confusion_table, label_table, share_text
 
 _WORST = 10
 
@@ -36,6 +37,9 @@ def report(figures: Figures, outcomes: Sequence[Outcome], gap_ms: float, *, show
     yield "\nby first label emotion"
     for label, count in figures.emotion_by_label.items():
         yield f"  {label:<13}{_count(count)}"
+    yield from label_table(figures.emotion_confusion)
+    yield from confusion_table(figures.emotion_confusion)
+    yield from _celebrations_and_calibration(figures)
     if figures.latency_ms:
         shown = "   ".join(f"{name} {value:.1f}" for name, value in figures.latency_ms.items())
         yield f"\nlatency in ms, {gap_ms:g} ms between requests: {shown}"
@@ -45,6 +49,14 @@ def report(figures: Figures, outcomes: Sequence[Outcome], gap_ms: float, *, show
         yield f"\nworst mistakes, {len(worst)} of {len(wrong)}"
         for outcome in worst:
             yield from _mistake(outcome, show_text)
+
+
+def _celebrations_and_calibration(figures: Figures) -> Iterator[str]:
+    yes = figures.celebrate_yes
+    shares = f"precision {share_text(yes.precision)}   recall {share_text(yes.recall)}"
+    yield f"\ncelebrate yes: {shares}   false {yes.false}   missed {yes.missed}"
+    errors = (figures.emotion_calibration.expected_error, figures.celebrate_calibration.expected_error)
+    yield f"expected calibration error: emotion {share_text(errors[0])}   celebrate {share_text(errors[1])}"
 
 
 def _mistake(outcome: Outcome, show_text: bool) -> Iterator[str]:
