@@ -53,7 +53,7 @@ CORPUS = sorted(path for path in (ROOT / "build" / "training" / "corpus").rglob(
 
 def task_download() -> dict[str, Any]:
     """get the model's files at their pinned revision, or check the embedded ones"""
-    own = [HF / name for name in ("SHA256SUMS", "model.safetensors", "tokenizer.json")] if MODEL.source and not SOURCE else []
+    own = [HF / name for name in (download.HASHES, "model.safetensors", "tokenizer.json")] if MODEL.source and not SOURCE else []
     return stage(
         lambda: download.download(MODEL, SOURCE),
         makes=HF,

@@ -7,12 +7,10 @@ of one length, so each sample here has exactly that length and a block never sta
 import random
 
 from build.training.dialogues import Corpus
-from one_pass import Limits, Prompt
+from one_pass import Prompt
 
 TURN_TOKENS = 192
 """Room for dialogues after the prefix, in each sample."""
-LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
-"""Long lines are cut with the sample; none is refused."""
 
 
 def samples(prompt: Prompt, count: int, seed: int) -> list[list[int]]:
@@ -27,7 +25,7 @@ def samples(prompt: Prompt, count: int, seed: int) -> list[list[int]]:
         `count` lists of token ids, all of the prefix's length plus TURN_TOKENS.
     """
     rng = random.Random(seed)
-    task, codec = prompt.task, prompt.codec
+    task = prompt.task
     corpus = Corpus(task.label_names)
     length = len(prompt.prefix_ids) + TURN_TOKENS
     result = []
@@ -37,7 +35,7 @@ def samples(prompt: Prompt, count: int, seed: int) -> list[list[int]]:
             example = corpus.sample(rng, "train", noisy=False)
             answer = task.answer_for(example.emotion, example.celebrate)
             ids += prompt.encode_turn(example.dialogue)
-            ids += codec.encode_template(task.template.assistant + answer)[-1:]
-            ids += codec.encode_template(task.template.example_end)
+            ids.append(prompt.answer_id(answer))
+            ids += prompt.codec.encode_template(task.template.example_end)
         result.append(ids[:length])
     return result

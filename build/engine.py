@@ -6,6 +6,7 @@ A GPU target would be another function here and another row in presets.toml.
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -57,10 +58,8 @@ def build_engine(model: Model, target: Target) -> None:
 def _run(arguments: list[str], log: Path) -> None:
     with log.open("w") as stream:
         # The builder would otherwise try to look up what is on disk already.
-        environment = {"HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
-        status = subprocess.run(
-            ["env", *(f"{k}={v}" for k, v in environment.items()), *arguments], stdout=stream, stderr=subprocess.STDOUT, check=False
-        ).returncode
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
+        status = subprocess.run(arguments, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
     if status != 0:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
         raise EngineError(f"the model builder ended with status {status}. The end of {log}:\n{tail}\nCommand: {shlex.join(arguments)}")

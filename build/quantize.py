@@ -1,7 +1,7 @@
 """Stage `quantize`: `hf/` to `awq/` with AutoAWQ 0.2.9, 4-bit, groups of 128, zero point, GEMM packing.
 
-Runs on a CPU or a GPU with the same code. AutoAWQ is archived; the versions it is run with are pinned in requirements.txt, and the one
-name that newer transformers no longer have is put back in `_import_autoawq`. With Phi-3-mini on a GPU this stage has not been run yet:
+Runs on a CPU or a GPU with the same code. AutoAWQ is archived; the versions it is run with are pinned in requirements/pipeline.txt, and the
+one name that newer transformers no longer have is put back in `_import_autoawq`. With Phi-3-mini on a GPU this stage has not been run yet:
 `doit model=phi-3-mini quantize` does it.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from build import ROOT, calibration, manifest
 from build.settings import Model, Target
-from one_pass import Prompt, Task, TextCodec
+from one_pass import NO_LIMITS, Prompt, Task, TextCodec
 
 GROUP_SIZE = 128
 FORMAT = {"zero_point": True, "q_group_size": GROUP_SIZE, "w_bit": 4, "version": "GEMM"}
@@ -36,7 +36,7 @@ def quantize(model: Model, target: Target) -> None:
     source, settings = model.folder / "hf", model.quantize
     hf = manifest.read(source)
     task = Task.load(model.task_file)
-    prompt = Prompt(task, TextCodec.load(source / "tokenizer.json"), target.tokens_per_block, calibration.LIMITS)
+    prompt = Prompt(task, TextCodec.load(source / "tokenizer.json"), target.tokens_per_block, NO_LIMITS)
     recipe = {**FORMAT, **vars(settings)}
     inputs = {"hf": hf.content_hash, "task": manifest.sha256_of(model.task_file)}
     with manifest.new_folder(model.folder / "awq", "quantize", inputs, recipe, manifest.versions(*TOOLS)) as draft:
@@ -62,7 +62,7 @@ def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping
     model = auto_model.from_pretrained(
         str(source),
         device_map="cuda" if on_gpu else "cpu",
-        # Most CPUs have no float16 arithmetic: emulated, it takes ten times as long.
+        # Most CPUs have no float16 arithmetic: emulated, it took eight times as long.
         torch_dtype=torch.float16 if on_gpu else torch.float32,
         safetensors=True,
         use_cache=False,

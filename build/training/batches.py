@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 
 from build.training.dialogues import Corpus, Labelled
-from build.training.frames import Split
 from one_pass import CodeTable, Prompt, TextCodec
 
 JSON_SHARE = 0.2
@@ -58,11 +57,11 @@ class Batches:
         self._corpus, self._prompt, self._codes = corpus, prompt, codes
         self._vocab_size, self._batch_size = vocab_size, batch_size
 
-    def stream(self, seed: int, split: Split = "train", noisy: bool = True) -> Iterator[Batch]:
-        """Batches of one split, without end."""
+    def stream(self, seed: int) -> Iterator[Batch]:
+        """Batches of the training split, without end."""
         rng = random.Random(seed)
         while True:
-            yield self.collate([self._corpus.sample(rng, split, noisy) for _ in range(self._batch_size)], rng)
+            yield self.collate([self._corpus.sample(rng, "train") for _ in range(self._batch_size)], rng)
 
     def collate(self, examples: list[Labelled], rng: random.Random | None = None) -> Batch:
         """Examples as a batch. Without `rng` every answer is a code."""

@@ -22,11 +22,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import DynamicCache, Phi3ForCausalLM
 
 from build import ROOT, manifest, settings
+from build.download import HASHES
 from build.training import network, tokenizer
 from build.training.batches import Batch, Batches, SplittingCodec
 from build.training.dialogues import Corpus
 from build.training.evaluate import accuracy, best_threshold, predict
-from one_pass import CodeTable, Limits, Prompt, Task, TextCodec
+from one_pass import NO_LIMITS, CodeTable, Prompt, Task, TextCodec
 
 WORKERS = 7
 """Part of what a seed means: each worker has a stream of its own."""
@@ -35,8 +36,6 @@ DROPOUT = 0.2
 LANGUAGE_MODELLING_WEIGHT = 2.0
 """Guessing the next word of the dialogue is not the task, but it teaches what words mean: without it, held-out frames fare worse."""
 WEIGHT_AVERAGE_DECAY = 0.999
-TOKENS_PER_BLOCK = 32
-NO_LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
 VALIDATION_SEED, VALIDATION_SIZE, TEST_SEED, TEST_SIZE = 7, 2000, 8, 4000
 
 
@@ -68,20 +67,20 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
     out.mkdir(parents=True, exist_ok=True)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.manual_seed(seed)
-    task_file = settings.TASKS / "pika_mood.toml"
+    task_file, tokens_per_block = settings.model("pika-tiny").task_file, settings.target("cpu").tokens_per_block
     task = Task.load(task_file)
     corpus = Corpus(task.label_names)
     bpe = tokenizer.train(task, corpus, seed)
     tokenizer.save(bpe, out, network.MAX_TOKENS)
     codec = TextCodec.load(out / "tokenizer.json")
-    prompt, codes = Prompt(task, codec, TOKENS_PER_BLOCK, NO_LIMITS), CodeTable(task, codec)
+    prompt, codes = Prompt(task, codec, tokens_per_block, NO_LIMITS), CodeTable(task, codec)
     end_of_text = bpe.token_to_id(tokenizer.END_OF_TEXT)
     fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>"))
     model = network.build(fields, DROPOUT).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
     batches = Batches(corpus, prompt, codes, codec.vocab_size, batch_size)
-    splitting = Prompt(task, SplittingCodec.load(out / "tokenizer.json"), TOKENS_PER_BLOCK, NO_LIMITS)
+    splitting = Prompt(task, SplittingCodec.load(out / "tokenizer.json"), tokens_per_block, NO_LIMITS)
     stream = _Stream(Batches(corpus, splitting, codes, codec.vocab_size, batch_size), seed)
     rng = random.Random(VALIDATION_SEED)
     validation = [corpus.sample(rng, "validation", False) for _ in range(VALIDATION_SIZE)]
@@ -114,8 +113,8 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
         "test": tests,
     }
     (out / "training.json").write_text(json.dumps(report, indent=1) + "\n")
-    files = sorted(path for path in out.iterdir() if path.name not in ("SHA256SUMS", manifest.NAME))
-    (out / "SHA256SUMS").write_text("".join(f"{manifest.sha256_of(path)}  {path.name}\n" for path in files))
+    files = sorted(path for path in out.iterdir() if path.name not in (HASHES, manifest.NAME))
+    (out / HASHES).write_text("".join(f"{manifest.sha256_of(path)}  {path.name}\n" for path in files))
 
 
 def _run(

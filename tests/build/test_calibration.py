@@ -6,7 +6,7 @@ import pytest
 
 from build import calibration
 from build.training.dialogues import Corpus
-from one_pass import CodeTable, Prompt
+from one_pass import NO_LIMITS, CodeTable, Prompt
 from tests.support import tokenizers_for_tests
 
 COUNT = 6
@@ -14,7 +14,7 @@ COUNT = 6
 
 @pytest.fixture(scope="module", params=tokenizers_for_tests.KINDS)
 def prompt(request: pytest.FixtureRequest) -> Prompt:
-    return Prompt(tokenizers_for_tests.pika_mood(), tokenizers_for_tests.codec(request.param), 32, calibration.LIMITS)
+    return Prompt(tokenizers_for_tests.pika_mood(), tokenizers_for_tests.codec(request.param), 32, NO_LIMITS)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ train and to check a task file. It needs `tokenizers` and numpy only, and is cop
 """
 
 from one_pass.codes import CodeTable, Tag
-from one_pass.prompt import InvalidDialogueError, Limits, Prompt
+from one_pass.prompt import NO_LIMITS, InvalidDialogueError, Limits, Prompt
 from one_pass.task import Dialogue, Task, TaskError
 from one_pass.text import TextCodec
 
-__all__ = ["CodeTable", "Dialogue", "InvalidDialogueError", "Limits", "Prompt", "Tag", "Task", "TaskError", "TextCodec"]
+__all__ = ["NO_LIMITS", "CodeTable", "Dialogue", "InvalidDialogueError", "Limits", "Prompt", "Tag", "Task", "TaskError", "TextCodec"]

@@ -22,6 +22,10 @@ class Limits:
     max_field_tokens: int = 192
 
 
+NO_LIMITS = Limits(max_field_bytes=1 << 16, max_field_tokens=1 << 16)
+"""For training and calibration, where no line is refused for its length."""
+
+
 class Prompt:
     """The prompt of one task for one tokenizer."""
 
@@ -80,6 +84,10 @@ class Prompt:
         """Ids of the whole prompt. Raises as `encode_turn`."""
         return self.prefix_ids + self.encode_turn(dialogue)
 
+    def answer_id(self, answer: str) -> int:
+        """Id of a letter as it is spelled in its place, after the assistant marker, which may differ from how it is spelled alone."""
+        return self.codec.encode_template(self.task.template.assistant + answer)[-1]
+
     def _encode_field(self, name: str, text: str) -> list[int]:
         size_bytes = len(text.encode("utf-8", "surrogatepass"))
         if size_bytes > self.limits.max_field_bytes:
@@ -104,8 +112,7 @@ class Prompt:
                 tail_ids += self.encode_turn(example.dialogue)
             except InvalidDialogueError as error:
                 raise TaskError(f"an example cannot be asked: {error}") from None
-            # The letter as it is spelled in its place, which may differ from how it is spelled alone.
-            tail_ids.append(self.codec.encode_template(template.assistant + example.answer)[-1])
+            tail_ids.append(self.answer_id(example.answer))
             tail_ids += self.codec.encode_template(template.example_end)
         tail_ids += self.codec.encode_template(after_examples)
         padding_id = self._padding_id()
