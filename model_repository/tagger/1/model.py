@@ -16,6 +16,7 @@ import triton_python_backend_utils as pb_utils
 from one_pass import CodeTable, Dialogue, InvalidDialogueError, Prompt, Tag, Task, TextCodec
 
 ENGINE = "tensorrt_llm"
+FLAG_WORDS = ("no", "yes")
 NEW_TOKENS = np.array([[1]], dtype=np.int32)
 WANT_LOGITS = np.array([[True]])
 END_ID = np.array([[-1]], dtype=np.int32)  # no token ends the answer early: one is asked for, one comes
@@ -30,7 +31,6 @@ class TritonPythonModel:
         folder = Path(args["model_repository"]) / args["model_version"]
         task = Task.load(folder / "task.toml")
         codec = TextCodec.load(folder / "tokenizer.json")
-        self._flag_words = ("no", "yes")
         self._prompt = Prompt(task, codec, int(parameters["tokens_per_block"]["string_value"]))
         self._codes = CodeTable(task, codec)
         # Everything loaded so far lives as long as the process; the collector need not look at it between requests.
@@ -46,12 +46,12 @@ class TritonPythonModel:
             tags = [self._tag(dialogue) for dialogue in _dialogues(request)]
         except InvalidDialogueError as error:
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
-        except EngineError as error:
+        except (EngineError, ValueError) as error:  # ValueError: logits that are no numbers
             return _failure(str(error), pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(
             [
                 pb_utils.Tensor("emotion_name", _strings([tag.emotion_name for tag in tags])),
-                pb_utils.Tensor("celebrate", _strings([self._flag_words[tag.flag] for tag in tags])),
+                pb_utils.Tensor("celebrate", _strings([FLAG_WORDS[tag.flag] for tag in tags])),
                 pb_utils.Tensor("emotion_scores", np.stack([tag.emotion_scores for tag in tags])),
                 pb_utils.Tensor("celebrate_score", np.array([[tag.flag_score] for tag in tags], dtype=np.float32)),
             ]
