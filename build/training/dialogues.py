@@ -1,20 +1,22 @@
-"""From frames to labelled dialogues.
+"""From frames to labelled dialogues; and whole dialogues, which were written as such.
 
-A dialogue starts with a line of Pika's, which has the emotion; a child's utterance of a kind that the line can answer is put before it, and
-sometimes what Pika had said before that. `celebrate` follows from the kind alone: yes if the child was right and the line confirms it.
-Slots have one value throughout a dialogue. Misspellings and other noise are added by `noise.py`.
+What is made of frames starts with a line of Pika's, which has the emotion; a child's utterance of a kind that the line can answer is put
+before it, and sometimes what Pika had said before that. `celebrate` follows from the kind alone: yes if the child was right and the line
+confirms it. Slots have one value throughout a dialogue. Misspellings and other noise are added by `noise.py`.
 """
 
 import random
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from build.training import arithmetic, echoes, frames, noise
 from build.training.frames import Fact, Frame, Split
 from one_pass import Dialogue
 
+WRITTEN_SHARE = 0.4
+"""Share of dialogues that were written whole: they hang together better than any that are put together from frames."""
 CONFIRM_SHARE = 0.22
 """Share of dialogues that are drawn from the lines which confirm a right answer; the other draws find some too."""
 AMBIGUOUS_SHARE = 0.12
@@ -73,6 +75,9 @@ class Corpus:
         self._facts: dict[tuple[Split, str], list[Fact]] = defaultdict(list)
         for fact in frames.facts():
             self._facts[fact.split, fact.lang].append(fact)
+        self._written: dict[Split, list[Labelled]] = defaultdict(list)
+        for whole, split in _written():
+            self._written[split].append(whole)
 
     def count(self, split: Split) -> dict[str, int]:
         """Frames of Pika's per emotion in a split."""
@@ -80,6 +85,9 @@ class Corpus:
 
     def sample(self, rng: random.Random, split: Split, noisy: bool = True) -> Labelled:
         """One dialogue made only of frames and facts of that split."""
+        if rng.random() < WRITTEN_SHARE and self._written[split]:
+            whole = rng.choice(self._written[split])
+            return replace(whole, dialogue=noise.disturb(rng, whole.dialogue)) if noisy else whole
         while True:
             lang = rng.choice(frames.LANGUAGES)
             line, kind = self._line(rng, split, lang)
@@ -145,6 +153,13 @@ class Corpus:
         if rng.random() < ARITHMETIC_SHARE:
             return arithmetic.fact(rng, lang, split)
         return rng.choice(self._facts[split, lang])
+
+
+def _written() -> Iterator[tuple[Labelled, Split]]:
+    for row in frames.written_rows():
+        dialogue = Dialogue(row["user_last_message"], row["pika_response"], row.get("pika_last_message"))
+        whole = Labelled(dialogue, tuple(row["emotion"]), row["celebrate"] == "yes", row["lang"], "written")
+        yield whole, frames.split_of(dialogue.pika_response)
 
 
 def _by_kind(all_frames: Iterable[Frame]) -> dict[tuple[Split, str, str], list[Frame]]:

@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from build.errors import SourceError
 
@@ -57,7 +57,7 @@ class Frame:
     emotion: str = ""
     also: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def slots(self) -> frozenset[str]:
         """Names of the slots in the text."""
         return slots_of(self.text)
@@ -139,6 +139,16 @@ def facts() -> Iterator[Fact]:
                     yield Fact(part["q"], part["a"], part["fact"], wrong + false_statements, lang, split_of(row["id"]))
         except (ValueError, KeyError, TypeError) as error:
             raise SourceError(f"{path.name}:{number}: not a fact ({error!r})") from error
+
+
+def written_rows() -> Iterator[dict[str, Any]]:
+    """The whole dialogues of `dialogues/*.jsonl`, as JSON objects. Raises as `pika_frames`."""
+    for path in sorted((FOLDER / "dialogues").glob("*.jsonl")):
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            try:
+                yield dict(json.loads(line))
+            except ValueError as error:
+                raise SourceError(f"{path.name}:{number}: not a JSON object ({error})") from error
 
 
 def _rows(path: Path, fields: int) -> Iterator[tuple[str, list[str]]]:

@@ -31,13 +31,13 @@ def sampled(corpus: Corpus) -> list[Labelled]:
 
 
 def test_celebrate_is_yes_if_and_only_if_a_right_answer_is_confirmed(sampled: list[Labelled]) -> None:
-    assert all(example.celebrate == (example.kind == "confirm") for example in sampled)
+    assert all(example.celebrate == (example.kind == "confirm") for example in sampled if example.kind != "written")
     assert 0.1 < sum(example.celebrate for example in sampled) / len(sampled) < 0.5
 
 
 def test_every_kind_every_emotion_and_both_languages_occur(sampled: list[Labelled]) -> None:
-    assert {example.kind for example in sampled} == frames.PIKA_KINDS
-    assert {example.lang for example in sampled} == set(frames.LANGUAGES)
+    assert {example.kind for example in sampled} == frames.PIKA_KINDS | {"written"}
+    assert {example.lang for example in sampled} == {*frames.LANGUAGES, "mixed"}
     counts = Counter(example.emotion for example in sampled)
     assert counts.keys() == set(TASK.label_names)
     assert min(counts.values()) > len(sampled) / len(counts) / 2
@@ -61,6 +61,27 @@ def test_pika_always_says_something_and_a_child_who_answers_does_too(sampled: li
     silent = [example for example in sampled if not example.dialogue.user_last_message]
     assert silent
     assert not {example.kind for example in silent} & {"confirm", "pass", "wrong"}
+
+
+def test_whole_dialogues_are_as_written_unless_disturbed(corpus: Corpus) -> None:
+    found = [example for seed in range(400) if (example := corpus.sample(random.Random(seed), "train", noisy=False)).kind == "written"]
+    assert 400 * dialogues.WRITTEN_SHARE / 2 < len(found) < 400 * dialogues.WRITTEN_SHARE * 2
+    lines = {(row["user_last_message"], row["pika_response"], row.get("pika_last_message")): row for row in frames.written_rows()}
+    for example in found:
+        row = lines[tuple(vars(example.dialogue).values())]
+        assert example.emotions == tuple(row["emotion"])
+        assert example.celebrate == (row["celebrate"] == "yes")
+
+
+def test_whole_dialogues_are_in_one_split_each(corpus: Corpus) -> None:
+    seen = {
+        split: {example.dialogue.pika_response for example in draws if example.kind == "written"}
+        for split in SPLITS
+        for draws in [[corpus.sample(random.Random(seed), split, noisy=False) for seed in range(600)]]
+    }
+    assert all(seen.values())
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert seen[one].isdisjoint(seen[other])
 
 
 def test_what_pika_had_said_before_is_sometimes_known(sampled: list[Labelled]) -> None:
@@ -113,6 +134,7 @@ def tagged(monkeypatch: pytest.MonkeyPatch) -> Corpus:
 
     monkeypatch.setattr(frames, "pika_frames", lambda emotions: tag(pika(emotions), "pika"))
     monkeypatch.setattr(frames, "other_frames", lambda name: tag(others(name), name))
+    monkeypatch.setattr(frames, "written_rows", lambda: iter(()))
     monkeypatch.setattr(frames, "facts", lambda: map(tag_fact, facts()))
     monkeypatch.setattr(arithmetic, "fact", lambda rng, lang, split: tag_fact(sums(rng, lang, split)))
     return Corpus(TASK.label_names)

@@ -111,9 +111,26 @@ def test_the_evaluation_file_shares_no_line_with_the_frames(pika: list[Frame], o
     rows = [json.loads(line) for line in (ROOT / "tests" / "data" / "eval_dialogues.jsonl").read_text(encoding="utf-8").splitlines()]
     of_anybody = {normalised(frame.text) for frame in [*pika, *others]}
     assert len(rows) >= 300
-    assert {normalised(row["pika_response"]) for row in rows} & of_anybody == set()
+    of_pika = of_anybody | {normalised(row["pika_response"]) for row in frames.written_rows()}
+    assert {normalised(row["pika_response"]) for row in rows} & of_pika == set()
     said = {normalised(row[name]) for row in rows for name in ("user_last_message", "pika_last_message") if row.get(name)}
     assert said & of_anybody == set()
+
+
+def test_whole_dialogues_are_labelled_as_labels_are() -> None:
+    labels, fields = (
+        set(tokenizers_for_tests.pika_mood().label_names),
+        {"user_last_message", "pika_response", "emotion", "celebrate", "lang"},
+    )
+    rows = list(frames.written_rows())
+    assert len(rows) > 5000
+    for row in rows:
+        assert fields <= row.keys() <= fields | {"pika_last_message"}, row
+        assert row["pika_response"].strip(), row
+        assert set(row["emotion"]) <= labels, row
+        assert len(set(row["emotion"])) == len(row["emotion"]) > 0, row
+        assert row["celebrate"] in ("yes", "no"), row
+        assert row["lang"] in (*frames.LANGUAGES, "mixed"), row
 
 
 def test_comments_and_blank_lines_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
