@@ -9,6 +9,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 
 from build.training.dialogues import Corpus
 from one_pass import Task
+from one_pass.spoken import spoken_form
+from one_pass.text import DIALOGUE_FORM, SPOKEN
 
 VOCAB_SIZE = 4096
 SAMPLES = 60_000
@@ -36,12 +38,13 @@ def train(task: Task, corpus: Corpus, seed: int) -> Tokenizer:
 
 
 def save(tokenizer: Tokenizer, folder: Path, max_tokens: int) -> None:
-    """Write `tokenizer.json` and the two small files that transformers expects beside it."""
+    """Write `tokenizer.json` and the two small files that transformers expects beside it, one of which asks for the spoken form."""
     tokenizer.save(str(folder / "tokenizer.json"))
     special = {"bos_token": "<s>", "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
     config = {
         **special,
         "clean_up_tokenization_spaces": False,
+        DIALOGUE_FORM: SPOKEN,
         "model_max_length": max_tokens,
         "padding_side": "left",
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -55,10 +58,9 @@ def _texts(task: Task, corpus: Corpus, seed: int) -> Iterator[str]:
     template = task.template
     for _ in range(SAMPLES):
         dialogue = corpus.sample(rng, "train").dialogue
-        yield template.user_last_message.replace("{text}", dialogue.user_last_message)
-        yield template.pika_response.replace("{text}", dialogue.pika_response)
-        if dialogue.pika_last_message is not None:
-            yield template.pika_last_message.replace("{text}", dialogue.pika_last_message)
+        for name, text in vars(dialogue).items():
+            if text is not None:
+                yield getattr(template, name).replace("{text}", spoken_form(text))
     for _ in range(200):  # often enough that the prompt's own words become tokens
         yield task.instructions
         yield "\n".join(f"{label.code} = {label.name}: {label.meaning}" for label in task.labels)

@@ -12,21 +12,30 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from one_pass.spoken import spoken_form
 from one_pass.task import TaskError
+
+DIALOGUE_FORM = "dialogue_form"
+"""A field of our own in `tokenizer_config.json`: in which form a checkpoint was trained to read dialogue."""
+SPOKEN, WRITTEN = "spoken", "written"
 
 
 class TextCodec:
     """Encodes template text and dialogue text with one `tokenizer.json`."""
 
-    def __init__(self, tokenizer_json: str) -> None:
+    def __init__(self, tokenizer_json: str, dialogue_form: str = WRITTEN) -> None:
         """Build both tokenizers.
 
         Args:
             tokenizer_json: content of a `tokenizer.json` as the `tokenizers` library writes it.
+            dialogue_form: WRITTEN to read dialogue as it is, SPOKEN to reduce it to `spoken_form` first.
 
         Raises:
-            TaskError: the content cannot be read as a tokenizer.
+            TaskError: the content cannot be read as a tokenizer, or there is no such form.
         """
+        if dialogue_form not in (WRITTEN, SPOKEN):
+            raise TaskError(f"tokenizer_config.json asks for the {DIALOGUE_FORM} {dialogue_form!r}; it is {WRITTEN!r} or {SPOKEN!r}")
+        self.dialogue_form = dialogue_form
         try:
             spec: dict[str, Any] = json.loads(tokenizer_json)
             self._with_markers = Tokenizer.from_str(tokenizer_json)
@@ -42,13 +51,13 @@ class TextCodec:
 
     @classmethod
     def load(cls, path: Path) -> "TextCodec":
-        """Read a `tokenizer.json` file.
+        """Read a `tokenizer.json` file, and the form of dialogue from the `tokenizer_config.json` beside it, if there is one.
 
         Raises:
-            TaskError: it is missing or not a tokenizer.
+            TaskError: it is missing or not a tokenizer, or the file beside it is damaged.
         """
         try:
-            return cls(path.read_text(encoding="utf-8"))
+            return cls(path.read_text(encoding="utf-8"), _form_asked_for(path.with_name("tokenizer_config.json")))
         except FileNotFoundError:
             raise TaskError(f"there is no tokenizer at {path}") from None
 
@@ -61,9 +70,9 @@ class TextCodec:
         """Ids of untrusted text; markers in it stay the characters they are.
 
         Line breaks become spaces, because lines are the template's: a child must not be able to begin one with "Pika:". The text is brought
-        to Unicode NFC: Vietnamese letters typed with combining accents mean the same as composed ones.
+        to Unicode NFC: Vietnamese letters typed with combining accents mean the same as composed ones; or to its spoken form.
         """
-        one_line = unicodedata.normalize("NFC", " ".join(text.splitlines()))
+        one_line = spoken_form(text) if self.dialogue_form == SPOKEN else unicodedata.normalize("NFC", " ".join(text.splitlines()))
         ids: list[int] = self._plain.encode(one_line, add_special_tokens=False).ids
         return ids
 
@@ -76,3 +85,13 @@ class TextCodec:
         """Text of ids, markers left out."""
         text: str = self._with_markers.decode(list(ids), skip_special_tokens=True)
         return text
+
+
+def _form_asked_for(settings: Path) -> str:
+    if not settings.is_file():
+        return WRITTEN
+    try:
+        form: str = json.loads(settings.read_text(encoding="utf-8")).get(DIALOGUE_FORM, WRITTEN)
+    except (ValueError, AttributeError) as error:
+        raise TaskError(f"{settings} is not a JSON object: {error}") from None
+    return form
