@@ -12,7 +12,7 @@ from typing import Any
 from tritonclient.utils import InferenceServerException
 
 from pika_tagger._channel import open_channel
-from pika_tagger._codec import Target, decode, encode, error_from, labels_of, texts_of
+from pika_tagger._codec import Target, checked_strategy, decode, encode, error_from, labels_of, texts_of
 from pika_tagger._errors import ClientClosedError, InvalidRequestError, InvalidSettingError, TaggerError, TaggerTimeoutError
 from pika_tagger._types import Tag
 
@@ -43,18 +43,20 @@ class TaggerClient:
         self._closed = False
         self._server = open_channel(url)
 
-    def tag(self, *, user_last_message: str, pika_response: str, pika_last_message: str | None = None) -> Tag:
+    def tag(self, *, user_last_message: str, pika_response: str, pika_last_message: str | None = None, strategy: str | None = None) -> Tag:
         """Return the emotion and the celebrate flag of one line.
 
         Args:
             user_last_message: What the child said last; may be empty.
             pika_response: What Pika is about to say; must not be blank.
             pika_last_message: What Pika had said before, if known: the question that the child was answering.
+            strategy: How the model is asked, `codes`, `words` or `json`; None leaves it to the server.
 
         Raises:
             TaggerError: See `pika_tagger._errors` for the kinds and what to do about each.
         """
-        return self._tag(texts_of(user_last_message, pika_response, pika_last_message), self._timeout_s)
+        texts = texts_of(user_last_message, pika_response, pika_last_message)
+        return self._tag(texts, self._timeout_s, checked_strategy(strategy))
 
     def health(self) -> Tag:
         """Return the tag of a fixed neutral line, or raise: a server whose engine has died may still call itself ready."""
@@ -100,12 +102,12 @@ class TaggerClient:
     def __repr__(self) -> str:
         return f"TaggerClient({self._target.url!r}, timeout_s={self._timeout_s:g}, model_name={self._target.model_name!r})"
 
-    def _tag(self, texts: Mapping[str, str], timeout_s: float) -> Tag:
+    def _tag(self, texts: Mapping[str, str], timeout_s: float, strategy: str | None = None) -> Tag:
         deadline_s = time.monotonic() + timeout_s
         labels = self._labels or self._fetch_labels(timeout_s)
         started_s = time.perf_counter()
         result = self._call(
-            lambda left_s: self._server.infer(self._target.model_name, encode(texts), client_timeout=left_s),
+            lambda left_s: self._server.infer(self._target.model_name, encode(texts, strategy), client_timeout=left_s),
             timeout_s=timeout_s,
             deadline_s=deadline_s,
             texts=texts,

@@ -72,14 +72,25 @@ def texts_of(user_last_message: str, pika_response: str, pika_last_message: str 
     return texts
 
 
-def encode(texts: Mapping[str, str]) -> list[InferInput]:
-    """Return `texts` as a batch of one.
+def checked_strategy(strategy: str | None) -> str | None:
+    """Return `strategy`; which ones there are is for the server to say.
+
+    Raises:
+        InvalidRequestError: It is no string.
+    """
+    if strategy is not None and not isinstance(strategy, str):
+        raise InvalidRequestError(f"strategy is of type {type(strategy).__name__}: give a str, or None for the server's own choice")
+    return strategy
+
+
+def encode(texts: Mapping[str, str], strategy: str | None = None) -> list[InferInput]:
+    """Return `texts`, and the strategy if there is one, as a batch of one.
 
     A lone surrogate, which speech recognition or a broken pipe may leave in a str, has no UTF-8 form: it is sent as `?`, because a robot
     must not stumble over one odd character.
     """
     inputs = []
-    for name, text in texts.items():
+    for name, text in (texts if strategy is None else {**texts, "strategy": strategy}).items():
         tensor = InferInput(name, [1, 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[text.encode("utf-8", "replace")]], dtype=np.object_))
         inputs.append(tensor)

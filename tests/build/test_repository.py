@@ -10,10 +10,10 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import manifest, repository
-from build.errors import ManifestError, PromptError
+from build.errors import ManifestError, PromptError, SettingError
 from build.settings import TASKS
-from one_pass import CodeTable, Prompt, Task, TextCodec
-from tests.support import tokenizers_for_tests
+from one_pass import CodeTable, Prompt, Task, TextCodec, make_strategies
+from tests.support import another_task, tokenizers_for_tests
 from tests.support.checkout import Checkout
 
 
@@ -24,13 +24,13 @@ def ready(request: pytest.FixtureRequest, place: Checkout) -> Checkout:
 
 
 def with_tokenizer(place: Checkout, tokenizer_json: str, context_tokens: int = 4096) -> Checkout:
-    place.finished("awq", {"tokenizer.json": tokenizer_json})
+    place.finished("awq", {"tokenizer.json": tokenizer_json, "tokenizer_config.json": '{"dialogue_form": "written"}'})
     place.finished("engine-cpu", {"genai_config.json": json.dumps({"search": {"max_length": context_tokens}}), "model.onnx": "engine"})
     return place
 
 
-def assembled(place: Checkout) -> Path:
-    repository.assemble(place.model, place.target)
+def assembled(place: Checkout, strategy: str = "codes") -> Path:
+    repository.assemble(place.model, place.target, strategy)
     return place.model.folder / "triton-cpu"
 
 
@@ -46,7 +46,9 @@ def test_the_result_is_two_models_with_all_that_they_need(ready: Checkout) -> No
         "tagger/config.pbtxt",
         "tagger/1/model.py",
         "tagger/1/task.toml",
+        "tagger/1/engine.py",
         "tagger/1/tokenizer.json",
+        "tagger/1/tokenizer_config.json",
         "tagger/1/one_pass/__init__.py",
         "tensorrt_llm/config.pbtxt",
         "tensorrt_llm/1/model.py",
@@ -81,6 +83,34 @@ def test_placeholders_say_what_task_and_target_are(ready: Checkout) -> None:
     assert parameters["labels"] == ",".join(task.label_names)
     assert parameters["task"] == f"pika_mood/{task.version}"
     assert parameters["tokens_per_block"] == "16"
+    assert parameters["strategy"] == "codes"
+
+
+@pytest.mark.parametrize("strategy", ["codes", "words", "json"])
+def test_the_strategy_of_requests_that_name_none_is_a_setting(place: Checkout, strategy: str) -> None:
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    assert repository.known_strategy(strategy) == strategy
+    folder = assembled(place, strategy)
+    assert config_of(folder / "tagger").parameters["strategy"].string_value == strategy
+    assert manifest.read(folder).settings["strategy"] == strategy
+
+
+@pytest.mark.parametrize("name", ["", "Codes", "letters"])
+def test_an_unknown_strategy_is_refused_with_those_that_exist(name: str) -> None:
+    with pytest.raises(SettingError, match=f"^strategy={name} is not known; the tagger has codes, words, json$"):
+        repository.known_strategy(name)
+
+
+@pytest.mark.parametrize("kind", tokenizers_for_tests.KINDS)
+def test_another_task_with_other_labels_and_another_flag_is_assembled_as_well(
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "pika_mood.toml").write_text(another_task.TEXT, encoding="utf-8")
+    monkeypatch.setattr("build.settings.TASKS", tmp_path)
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind))
+    config = config_of(assembled(place) / "tagger")
+    assert config.parameters["labels"].string_value == "mưa,mưa rào,gió"
+    assert {tensor.name: list(tensor.dims) for tensor in config.output}["emotion_scores"] == [3]
 
 
 def test_inputs_and_facts_are_recorded(ready: Checkout) -> None:
@@ -96,6 +126,7 @@ def test_inputs_and_facts_are_recorded(ready: Checkout) -> None:
     assert made.facts["prefix_tokens"] == len(prompt.prefix_ids)
     assert made.facts["prefix_tokens"] % 16 == 0
     assert made.facts["max_prompt_tokens"] == prompt.max_tokens
+    assert made.facts["max_answer_tokens"] == max(strategy.max_answer_tokens for strategy in make_strategies(prompt).values())
     assert made.facts["labels"] == 13
 
 
@@ -110,15 +141,16 @@ def test_an_unfinished_stage_before_is_refused(ready: Checkout, missing: str) ->
 @pytest.mark.parametrize("kind", tokenizers_for_tests.KINDS)
 def test_a_prompt_that_is_too_long_for_the_engine_is_refused_with_the_numbers(place: Checkout, kind: str) -> None:
     prompt = Prompt(tokenizers_for_tests.pika_mood(), tokenizers_for_tests.codec(kind), 16)
-    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens)
+    n_answer = make_strategies(prompt)["json"].max_answer_tokens
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens + n_answer - 1)
     words = (
-        f"the longest prompt has {prompt.max_tokens} tokens ({len(prompt.prefix_ids)} of prefix) and one more is generated, "
-        f"but the engine holds {prompt.max_tokens}: shorten the instructions or examples in pika_mood.toml"
+        f"the longest prompt has {prompt.max_tokens} tokens ({len(prompt.prefix_ids)} of prefix) and the strategy json adds up to "
+        f"{n_answer}, but the engine holds {prompt.max_tokens + n_answer - 1}: shorten the instructions or examples in pika_mood.toml"
     )
     with pytest.raises(PromptError, match=re.escape(words)):
         assembled(place)
     assert "triton-cpu" not in place.left()
-    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens + 1)
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json(kind), context_tokens=prompt.max_tokens + n_answer)
     assert assembled(place)
 
 
@@ -127,6 +159,22 @@ def test_codes_that_clash_are_refused_with_the_task_file_and_the_model(place: Ch
     spec["normalizer"] = {"type": "Lowercase"}
     with_tokenizer(place, json.dumps(spec))
     with pytest.raises(PromptError, match=r"^task pika_mood\.toml and small do not fit together: the codes 'h' and 'H' share token \d+"):
+        assembled(place)
+    assert "triton-cpu" not in place.left()
+
+
+def test_labels_that_words_cannot_tell_apart_are_refused_with_both(
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = another_task.TEXT.replace('"mưa"', '"🦖"').replace('"gió"', '"🐘"')
+    (tmp_path / "pika_mood.toml").write_text(text, encoding="utf-8")
+    monkeypatch.setattr("build.settings.TASKS", tmp_path)
+    spec = json.loads(tokenizers_for_tests.tokenizer_json("sentence_piece"))
+    spec["model"]["byte_fallback"] = False  # then every character outside the vocabulary becomes <unk>
+    with_tokenizer(place, json.dumps(spec))
+    with pytest.raises(
+        PromptError, match=r"^task pika_mood\.toml and small do not fit together: .* spells '🦖' and '🐘' alike .*: rename one"
+    ):
         assembled(place)
     assert "triton-cpu" not in place.left()
 

@@ -20,10 +20,10 @@ TAGGER_VALUES: dict[str, object] = {
     "labels": "happy,calm",
     "task": "pika_mood/1",
     "tokens_per_block": 32,
+    "strategy": "codes",
 }
 TAGGER_INPUTS: Tensors = {name: ("STRING", [1]) for name in ("user_last_message", "pika_response", "pika_last_message", "strategy")}
 TAGGER_OPTIONAL = {"pika_last_message", "strategy"}
-TAGGER_NOT_SERVED_YET = {"strategy"}
 TAGGER_OUTPUTS: Tensors = {
     "emotion_name": ("STRING", [1]),
     "celebrate": ("STRING", [1]),
@@ -78,10 +78,8 @@ def tensors(declared: "model_config_pb2.RepeatedTensors") -> Tensors:
 
 
 def test_the_tagger_takes_the_texts_of_the_contract(tagger: model_config_pb2.ModelConfig) -> None:
-    served = tensors(tagger.input)
-    assert served.items() <= TAGGER_INPUTS.items()
-    assert served.keys() >= TAGGER_INPUTS.keys() - TAGGER_NOT_SERVED_YET
-    assert {t.name for t in tagger.input if t.optional} == TAGGER_OPTIONAL & served.keys()
+    assert tensors(tagger.input) == TAGGER_INPUTS
+    assert {t.name for t in tagger.input if t.optional} == TAGGER_OPTIONAL
 
 
 def test_the_tagger_gives_the_answers_of_the_contract(tagger: model_config_pb2.ModelConfig) -> None:
@@ -92,7 +90,7 @@ def test_the_tagger_is_a_python_model_with_a_batch_dimension(tagger: model_confi
     assert (tagger.name, tagger.backend, tagger.max_batch_size) == ("tagger", "python", 16)
     assert [(group.kind, group.count) for group in tagger.instance_group] == [(model_config_pb2.ModelInstanceGroup.KIND_CPU, 2)]
     parameters = {name: value.string_value for name, value in tagger.parameters.items()}
-    assert parameters == {"labels": "happy,calm", "task": "pika_mood/1", "tokens_per_block": "32"}
+    assert parameters == {"labels": "happy,calm", "task": "pika_mood/1", "tokens_per_block": "32", "strategy": "codes"}
 
 
 def test_the_cpu_engine_takes_tensors_of_tensorrt_llm_only(engine: model_config_pb2.ModelConfig) -> None:
@@ -102,9 +100,9 @@ def test_the_cpu_engine_takes_tensors_of_tensorrt_llm_only(engine: model_config_
 
 
 def test_the_cpu_engine_takes_all_that_the_tagger_sends(engine: model_config_pb2.ModelConfig) -> None:
-    source = (ROOT / "model_repository" / "tagger" / "1" / "model.py").read_text()
-    sent = set(re.findall(r'pb_utils\.Tensor\("(\w+)"', source)) & ENGINE_INPUTS.keys()
-    assert sent >= ENGINE_REQUIRED | {"return_generation_logits"}
+    source = (ROOT / "model_repository" / "tagger" / "1" / "engine.py").read_text()
+    sent = set(re.findall(r'"(\w+)"', source)) & ENGINE_INPUTS.keys()
+    assert sent >= ENGINE_REQUIRED | {"end_id", "return_generation_logits", "exclude_input_in_output"}
     assert sent <= tensors(engine.input).keys()
 
 

@@ -62,6 +62,28 @@ def test_a_text_of_another_type_is_refused_before_it_is_sent(server: FakeTriton,
     assert server.requests == []
 
 
+@pytest.mark.parametrize("strategy", ["codes", "words", "json", "one of tomorrow"])
+def test_a_strategy_is_sent_as_it_was_given(server: FakeTriton, tagger: TaggerClient, strategy: str) -> None:
+    tagger.tag(user_last_message="a", pika_response="b", strategy=strategy)
+    assert server.requests[-1].texts == {"user_last_message": "a", "pika_response": "b", "strategy": strategy}
+    assert server.requests[-1].shapes["strategy"] == (1, 1)
+    assert server.requests[-1].datatypes["strategy"] == "BYTES"
+
+
+def test_no_strategy_is_sent_unless_one_is_given(server: FakeTriton, tagger: TaggerClient) -> None:
+    tagger.tag(user_last_message="a", pika_response="b")
+    tagger.tag(user_last_message="a", pika_response="b", strategy=None)
+    tagger.health()
+    assert all("strategy" not in request.texts for request in server.requests)
+
+
+@pytest.mark.parametrize("wrong", [7, b"codes", ("codes",)])
+def test_a_strategy_of_another_type_is_refused_before_it_is_sent(server: FakeTriton, tagger: TaggerClient, wrong: object) -> None:
+    with pytest.raises(InvalidRequestError, match=f"strategy is of type {type(wrong).__name__}: give a str, or None"):
+        tagger.tag(user_last_message="a", pika_response="b", strategy=wrong)  # type: ignore[arg-type]
+    assert server.requests == []
+
+
 def test_labels_come_from_the_model_configuration_and_are_asked_for_once(server: FakeTriton, tagger: TaggerClient) -> None:
     assert tagger.labels == LABELS
     for _ in range(3):

@@ -210,6 +210,12 @@ def test_a_word_too_common_to_be_private_does_not_hide_the_reason(server: FakeTr
         tagger.tag(user_last_message="no", pika_response=" ")
 
 
+def test_a_refused_strategy_does_not_hide_the_reason(server: FakeTriton, tagger: TaggerClient) -> None:
+    server.fail_with("INVALID_ARGUMENT", "strategy is none that this tagger has: give one of codes, words, json")
+    with pytest.raises(InvalidRequestError, match="give one of codes, words, json"):
+        tagger.tag(user_last_message=CHILD, pika_response=PIKA, strategy="codes, words")
+
+
 def assert_private(error: TaggerError) -> None:
     """Nothing that a log may show of `error` holds a word of the dialogue, in any spelling."""
     shown = "".join(traceback.format_exception(error)) + repr(error) + repr(error.args) + repr(error.__context__) + repr(error.__cause__)

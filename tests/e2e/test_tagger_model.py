@@ -37,13 +37,26 @@ def test_a_batch_has_the_answers_of_its_rows(server: Server) -> None:
         np.testing.assert_allclose(batch.as_numpy("emotion_scores")[row], alone.as_numpy("emotion_scores")[0], atol=1e-4)
 
 
+def test_rows_of_a_batch_may_be_asked_in_different_ways(server: Server) -> None:
+    child, pika = [b"My fish died"] * 3, [b"Oh no, I am so sorry."] * 3
+    mixed = infer(server, user_last_message=child, pika_response=pika, strategy=[b"codes", b"words", b"codes"])
+    scores = mixed.as_numpy("emotion_scores")
+    for row, name in enumerate([b"codes", b"words", b"codes"]):
+        alone = infer(server, user_last_message=child[:1], pika_response=pika[:1], strategy=[name])
+        np.testing.assert_allclose(scores[row], alone.as_numpy("emotion_scores")[0], atol=1e-4)
+    assert not np.allclose(scores[0], scores[1], atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"user_last_message": [b"\xff\xfe"], "pika_response": [b"ok"]}, "user_last_message is not valid UTF-8"),
         ({"user_last_message": [b"a", b"b"], "pika_response": [b"ok", b""]}, "pika_response is blank"),
         ({"user_last_message": [b"a"] * 17, "pika_response": [b"ok"] * 17}, "batch-size must be <= 16"),
-        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b"json"]}, "unexpected inference input 'strategy'"),
+        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b"guess"]}, "give one of codes, words, json"),
+        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b""]}, "give one of codes, words, json"),
+        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b"\xff"]}, "strategy is not valid UTF-8"),
+        ({"user_last_message": [b"a"], "pika_response": [b"ok"], "mood": [b"ok"]}, "unexpected inference input 'mood'"),
     ],
 )
 def test_bad_requests_are_invalid_arguments(server: Server, fields: dict[str, list[bytes]], message: str) -> None:

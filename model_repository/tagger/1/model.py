@@ -1,7 +1,7 @@
-"""Triton model `tagger`: strings in, tag out, one engine pass in between.
+"""Triton model `tagger`: strings in, tag out, one or more passes of the engine in between.
 
 This file is the border with Triton: tensors to values and back, errors to gRPC statuses. What is asked and how the answer is read is
-`one_pass`; the pass itself is the model `tensorrt_llm`, called inside the server. Nothing here logs or counts any dialogue text.
+`one_pass`; the passes are the model `tensorrt_llm`, called by `engine`. Nothing here logs or counts any dialogue text.
 """
 
 import gc
@@ -13,13 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import triton_python_backend_utils as pb_utils
 
-from one_pass import CodeTable, Dialogue, InvalidDialogueError, Prompt, Tag, Task, TextCodec
-
-ENGINE = "tensorrt_llm"
-FLAG_WORDS = ("no", "yes")
-NEW_TOKENS = np.array([[1]], dtype=np.int32)
-WANT_LOGITS = np.array([[True]])
-END_ID = np.array([[-1]], dtype=np.int32)  # no token ends the answer early: one is asked for, one comes
+from engine import EngineError, TritonEngine
+from one_pass import FLAG_WORDS, AnswerError, Dialogue, InvalidDialogueError, Prompt, Tag, Task, TextCodec, make_strategies
 
 
 class TritonPythonModel:
@@ -32,7 +27,9 @@ class TritonPythonModel:
         task = Task.load(folder / "task.toml")
         codec = TextCodec.load(folder / "tokenizer.json")
         self._prompt = Prompt(task, codec, int(parameters["tokens_per_block"]["string_value"]))
-        self._codes = CodeTable(task, codec)
+        self._strategies = make_strategies(self._prompt)
+        self._default_strategy: str = parameters["strategy"]["string_value"]
+        self._engine = TritonEngine()
         # Everything loaded so far lives as long as the process; the collector need not look at it between requests.
         gc.collect()
         gc.freeze()
@@ -43,10 +40,12 @@ class TritonPythonModel:
 
     def _respond(self, request: Any) -> Any:
         try:
-            tags = [self._tag(dialogue) for dialogue in _dialogues(request)]
+            dialogues = _dialogues(request)
+            strategies = _texts(request, "strategy") or [self._default_strategy] * len(dialogues)
+            tags = [self._tag(*row) for row in zip(dialogues, strategies, strict=True)]
         except InvalidDialogueError as error:
             return _failure(str(error), pb_utils.TritonError.INVALID_ARG)
-        except (EngineError, ValueError) as error:  # ValueError: logits that are no numbers
+        except (EngineError, AnswerError) as error:
             return _failure(str(error), pb_utils.TritonError.INTERNAL)
         return pb_utils.InferenceResponse(
             [
@@ -57,33 +56,10 @@ class TritonPythonModel:
             ]
         )
 
-    def _tag(self, dialogue: Dialogue) -> Tag:
-        ids = np.array([self._prompt.encode(dialogue)], dtype=np.int32)
-        return self._codes.read(_first_logits(ids))
-
-
-class EngineError(RuntimeError):
-    """The engine model failed; the message is its own."""
-
-
-def _first_logits(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
-    """Logits [vocab_size] of the first token after the prompt `ids` [1, n_tokens]."""
-    response = pb_utils.InferenceRequest(
-        model_name=ENGINE,
-        # TensorRT-LLM's backend refuses a request that does not name the first two.
-        requested_output_names=["output_ids", "sequence_length", "generation_logits"],
-        inputs=[
-            pb_utils.Tensor("input_ids", ids),
-            pb_utils.Tensor("input_lengths", np.array([[ids.shape[1]]], dtype=np.int32)),
-            pb_utils.Tensor("request_output_len", NEW_TOKENS),
-            pb_utils.Tensor("end_id", END_ID),
-            pb_utils.Tensor("return_generation_logits", WANT_LOGITS),
-        ],
-    ).exec()
-    if response.has_error():
-        raise EngineError(f"the engine failed: {response.error().message()}")
-    logits: npt.NDArray[np.float32] = pb_utils.get_output_tensor_by_name(response, "generation_logits").as_numpy()
-    return logits[0, 0, 0]
+    def _tag(self, dialogue: Dialogue, strategy: str) -> Tag:
+        if strategy not in self._strategies:
+            raise InvalidDialogueError(f"strategy is none that this tagger has: give one of {', '.join(self._strategies)}")
+        return self._strategies[strategy].tag(self._prompt.encode(dialogue), self._engine)
 
 
 def _dialogues(request: Any) -> list[Dialogue]:

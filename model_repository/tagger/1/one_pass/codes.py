@@ -1,14 +1,13 @@
-"""From logits to a tag.
+"""Strategy `codes`: both answers from the logits of one token.
 
 Each emotion has a letter, lower case for "no" and upper case for "yes". A letter may have several spellings in a vocabulary, with and
 without a leading space marker; their probabilities are added. What is not a code does not count: the softmax runs over codes only.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
+from one_pass.answer import Engine, Logits, Tag, probabilities
 from one_pass.task import Task, TaskError
 from one_pass.text import TextCodec
 
@@ -16,18 +15,10 @@ _SPACE_MARKERS = ("", "\u2581", "\u0120")
 """None, SentencePiece's and byte-level BPE's."""
 
 
-@dataclass(frozen=True)
-class Tag:
-    """Both answers with their probabilities. `emotion_scores` is float32 [n_labels], in label order, and sums to 1."""
-
-    emotion_name: str
-    flag: bool
-    emotion_scores: npt.NDArray[np.float32]
-    flag_score: float
-
-
 class CodeTable:
     """Which token ids say what, for one task and one tokenizer."""
+
+    max_answer_tokens = 1
 
     def __init__(self, task: Task, codec: TextCodec) -> None:
         """Find every spelling of every code and prove that none is ambiguous.
@@ -54,7 +45,7 @@ class CodeTable:
         """The id that the letter has right after the assistant marker: what a model is taught to answer."""
         return self._primary[answer]
 
-    def probabilities(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def probabilities(self, logits: Logits) -> npt.NDArray[np.float64]:
         """Softmax over the codes.
 
         Args:
@@ -64,17 +55,16 @@ class CodeTable:
             float64 [2, n_labels]: row 0 for "no", row 1 for "yes"; all together sum to 1.
 
         Raises:
-            ValueError: a logit of a code is not a finite number.
+            AnswerError: a logit of a code is not a finite number.
         """
-        chosen = logits[self.token_ids].astype(np.float64)
-        if not np.isfinite(chosen).all():
-            raise ValueError("the engine returned logits that are not finite numbers")
-        weights = np.exp(chosen - chosen.max())
-        per_answer = np.bincount(self._answer_of, weights, minlength=len(self._task.answers))
-        shares: npt.NDArray[np.float64] = (per_answer / per_answer.sum()).reshape(2, -1)
-        return shares
+        per_answer = np.bincount(self._answer_of, probabilities(logits[self.token_ids]), minlength=len(self._task.answers))
+        return per_answer.reshape(2, -1).astype(np.float64)
 
-    def read(self, logits: npt.NDArray[np.float32]) -> Tag:
+    def tag(self, prompt_ids: list[int], engine: Engine) -> Tag:
+        """As `answer.Strategy` says, in one pass."""
+        return self.read(engine.next_logits(prompt_ids))
+
+    def read(self, logits: Logits) -> Tag:
         """The tag that the logits say. Arguments and errors as `probabilities`."""
         no, yes = self.probabilities(logits)
         scores = no + yes

@@ -88,6 +88,21 @@ class Prompt:
         """Id of a letter as it is spelled in its place, after the assistant marker, which may differ from how it is spelled alone."""
         return self.codec.encode_template(self.task.template.assistant + answer)[-1]
 
+    def answer_ids(self, text: str, after: str = "") -> list[int]:
+        """Ids of a part of the answer as it is spelled in its place, after the assistant marker and the text `after`.
+
+        Raises:
+            TaskError: the tokenizer joins the two into one token, so that `text` has no ids of its own.
+        """
+        before = self.codec.encode_template(self.task.template.assistant + after)
+        whole = self.codec.encode_template(self.task.template.assistant + after + text)
+        if whole[: len(before)] != before:
+            raise TaskError(
+                f"this tokenizer joins {text!r} with the end of {self.task.template.assistant + after!r} in one token: "
+                "choose another name, or a template.assistant and a template.example_end with special tokens"
+            )
+        return whole[len(before) :]
+
     def _encode_field(self, name: str, text: str) -> list[int]:
         size_bytes = len(text.encode("utf-8", "surrogatepass"))
         if size_bytes > self.limits.max_field_bytes:

@@ -11,6 +11,10 @@ from typing import Any
 
 MAX_LABELS = 26
 """One letter each, in two cases."""
+EMOTION_FIELD = "emotion_name"
+"""Name of the emotion in a JSON answer; the flag has its own name there, `Task.flag_name`."""
+FLAG_WORDS = ("no", "yes")
+"""How the flag is said, by its value."""
 
 
 class TaskError(ValueError):
@@ -143,6 +147,8 @@ def _check(task: Task) -> None:
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise TaskError(f"two labels share the {what} {twice[0]!r}: give one of them another")
+    if not task.flag_name.strip() or task.flag_name == EMOTION_FIELD:
+        raise TaskError(f"flag.name is {task.flag_name!r}; it is a name of its own in a JSON answer beside {EMOTION_FIELD!r}")
     if not 0.0 < task.flag_threshold < 1.0:
         raise TaskError(f"flag.threshold is {task.flag_threshold}; it is a probability between 0 and 1")
     for example in task.examples:

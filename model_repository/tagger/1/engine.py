@@ -1,0 +1,52 @@
+"""The engine that `one_pass` asks, as the Triton model `tensorrt_llm`, called inside the server.
+
+Here are the tensors of TensorRT-LLM's Triton backend 1.0.0, and nothing that every target's `tensorrt_llm` does not take.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import triton_python_backend_utils as pb_utils
+
+MODEL = "tensorrt_llm"
+NO_END_ID = -1
+"""No token ends the answer early."""
+
+
+class EngineError(RuntimeError):
+    """The engine model failed; the message is its own."""
+
+
+class TritonEngine:
+    """`one_pass.Engine` on the model `tensorrt_llm`; decoding is greedy, the backend's default."""
+
+    def next_logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        """As `one_pass.Engine` says. Raises EngineError."""
+        flags = {"return_generation_logits": True}
+        (logits,) = _infer(ids, 1, NO_END_ID, flags, ["generation_logits"])
+        return logits[0, 0, 0]
+
+    def generate(self, ids: list[int], max_new_tokens: int, end_id: int) -> list[int]:
+        """As `one_pass.Engine` says. Raises EngineError."""
+        tokens, lengths = _infer(ids, max_new_tokens, end_id, {"exclude_input_in_output": True}, ["output_ids", "sequence_length"])
+        new: list[int] = tokens[0, 0, : lengths[0, 0]].tolist()
+        return new[: new.index(end_id)] if end_id in new else new
+
+
+def _infer(ids: list[int], max_new_tokens: int, end_id: int, flags: dict[str, bool], outputs: list[str]) -> list[npt.NDArray[Any]]:
+    """The named outputs of one request."""
+    numbers = {"input_lengths": len(ids), "request_output_len": max_new_tokens, "end_id": end_id}
+    response = pb_utils.InferenceRequest(
+        model_name=MODEL,
+        # The backend refuses a request that does not name these two.
+        requested_output_names=list(dict.fromkeys(["output_ids", "sequence_length", *outputs])),
+        inputs=[
+            pb_utils.Tensor("input_ids", np.array([ids], dtype=np.int32)),
+            *(pb_utils.Tensor(name, np.array([[number]], dtype=np.int32)) for name, number in numbers.items()),
+            *(pb_utils.Tensor(name, np.array([[flag]])) for name, flag in flags.items()),
+        ],
+    ).exec()
+    if response.has_error():
+        raise EngineError(f"the engine failed: {response.error().message()}")
+    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]

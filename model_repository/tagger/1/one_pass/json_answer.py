@@ -1,0 +1,60 @@
+"""Strategy `json`: the model writes the JSON itself, token by token, as the baseline that the other strategies are compared with.
+
+Only the opening is forced, so that the answer is JSON at all. It is read strictly: whoever measures this strategy must see what it gets
+wrong. There are no probabilities in a text: the scores say 1 for the answer and 0 for the rest, and the threshold of the task file has no
+part in it.
+"""
+
+import json
+from itertools import product
+
+import numpy as np
+
+from one_pass.answer import AnswerError, Engine, Tag
+from one_pass.prompt import Prompt
+from one_pass.task import EMOTION_FIELD, FLAG_WORDS
+
+OPENING = '{"'
+SLACK_TOKENS = 8
+"""More than the longest answer in its plainest form, for white space or another way of splitting words."""
+_INVALID = "the model did not answer with the JSON that was asked for: ask with strategy codes or words, which always have an answer"
+
+
+class JsonAnswer:
+    """The JSON answer of one task for one tokenizer."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        """Find out how an answer ends and how long it may be.
+
+        Raises:
+            TaskError: this tokenizer joins the end of an answer with `template.example_end`.
+        """
+        self._task, self._codec = prompt.task, prompt.codec
+        self._opening_ids = prompt.answer_ids(OPENING)
+        pairs = [((EMOTION_FIELD, label), (prompt.task.flag_name, word)) for label, word in product(prompt.task.label_names, FLAG_WORDS)]
+        texts = [json.dumps(dict(order), ensure_ascii=False) for pair in pairs for order in (pair, pair[::-1])]
+        self._end_id = prompt.answer_ids(prompt.task.template.example_end, after=texts[0])[0]
+        self.max_answer_tokens = max(len(prompt.answer_ids(text)) for text in texts) + 1 + SLACK_TOKENS
+
+    def tag(self, prompt_ids: list[int], engine: Engine) -> Tag:
+        """As `answer.Strategy` says."""
+        max_new_tokens = self.max_answer_tokens - len(self._opening_ids)
+        ids = engine.generate(prompt_ids + self._opening_ids, max_new_tokens, self._end_id)
+        label, flag = self._read(ids)
+        scores = np.array([name == label for name in self._task.label_names], dtype=np.float32)
+        return Tag(label, flag, scores, float(flag))
+
+    def _read(self, ids: list[int]) -> tuple[str, bool]:
+        """Label and flag of exactly the two fields, with values that exist; anything else is refused."""
+        fields = {EMOTION_FIELD: self._task.label_names, self._task.flag_name: FLAG_WORDS}
+        if not self._codec.marker_ids.isdisjoint(ids):  # decoding would pass over them
+            raise AnswerError(_INVALID)
+        try:
+            # Decoded as a whole, because a tokenizer may treat the start of a text unlike the rest.
+            pairs = json.loads(self._codec.decode(self._opening_ids + ids), object_pairs_hook=tuple)
+        except ValueError:
+            raise AnswerError(_INVALID) from None
+        if sorted(name for name, _ in pairs) != sorted(fields) or any(value not in fields[name] for name, value in pairs):
+            raise AnswerError(_INVALID)
+        found = dict(pairs)
+        return found[EMOTION_FIELD], found[self._task.flag_name] == FLAG_WORDS[True]

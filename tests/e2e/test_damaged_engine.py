@@ -1,0 +1,85 @@
+"""What callers of `tagger` see when the engine fails or talks nonsense: an error of their own, and nobody else's."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from build import ROOT, manifest
+from build.serve import Server, running
+from one_pass import Prompt
+from pika_tagger import TaggerClient
+from tests.e2e.conftest import free_ports
+from tests.e2e.test_tagger_model import infer
+
+pytestmark = pytest.mark.e2e
+
+WORDS = {"nan": "quokka", "failure": "axolotl", "babble": "zanzibar"}
+
+
+@pytest.fixture(scope="module")
+def damaged(repository: Path, prompt: Prompt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The assembled repository with an engine that has faults."""
+    copy = tmp_path_factory.mktemp("damaged") / "repository"
+    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns(manifest.NAME))
+    engine = copy / "tensorrt_llm" / "1"
+    shutil.copyfile(ROOT / "tests" / "support" / "damaged_engine.py", engine / "damaged_engine.py")
+    (engine / "faults.json").write_text(json.dumps({fault: prompt.codec.encode_dialogue(word) for fault, word in WORDS.items()}))
+    source = (engine / "model.py").read_text()
+    assert "self._engine = CpuEngine(" in source
+    source = source.replace("self._engine = CpuEngine(", "self._engine = DamagedEngine(")
+    (engine / "model.py").write_text(source.replace("\nfrom cpu_engine", "\nfrom damaged_engine import DamagedEngine\nfrom cpu_engine"))
+    manifest.seal(copy, "model_repository", {}, {}, [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()])
+    with running(copy, free_ports(), tmp_path_factory.mktemp("log") / "serve.log") as server:
+        server.wait_until_ready()
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("fault", "strategy", "message"),
+    [
+        ("nan", b"codes", "the engine returned logits that are not finite numbers"),
+        ("nan", b"words", "the engine returned logits that are not finite numbers"),
+        ("failure", b"codes", "the engine failed: ONNX Runtime failed: out of memory"),
+        ("failure", b"words", "the engine failed: ONNX Runtime failed: out of memory"),
+        ("failure", b"json", "the engine failed: ONNX Runtime failed: out of memory"),
+        ("babble", b"json", "the model did not answer with the JSON that was asked for"),
+    ],
+)
+def test_a_fault_of_the_engine_is_an_internal_error_without_any_words(damaged: Server, fault: str, strategy: bytes, message: str) -> None:
+    fields = {"user_last_message": [WORDS[fault].encode()], "pika_response": [b"Wow, what an animal!"], "strategy": [strategy]}
+    with pytest.raises(InferenceServerException, match=message) as caught:
+        infer(damaged, **fields)
+    assert caught.value.status() == "StatusCode.INTERNAL"
+    assert caught.value.message().startswith(message)  # and not wrapped into what Triton says when a model raises
+    assert "animal" not in str(caught.value)
+    assert WORDS[fault] not in str(caught.value)
+
+
+def test_others_get_their_tags_meanwhile(damaged: Server, client: TaggerClient) -> None:
+    children = ["hello", *WORDS.values()] * 10
+
+    def answer(child: str) -> str:
+        try:
+            return str(infer(damaged, user_last_message=[child.encode()], pika_response=[b"Hello, my friend!"]).as_numpy("emotion_name"))
+        except InferenceServerException as error:
+            return str(error.status())
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(answer, children))
+    honest = client.tag(user_last_message="hello", pika_response="Hello, my friend!").emotion_name
+    tagged = client.tag(user_last_message=WORDS["babble"], pika_response="Hello, my friend!").emotion_name
+    assert found == [f"[[b'{honest}']]", "StatusCode.INTERNAL", "StatusCode.INTERNAL", f"[[b'{tagged}']]"] * 10
+
+
+def test_the_log_has_no_dialogue_in_it(damaged: Server) -> None:
+    with pytest.raises(InferenceServerException):
+        infer(damaged, user_last_message=[WORDS["nan"].encode()], pika_response=[b"Zzyzx"])
+    assert damaged.log is not None
+    log = damaged.log.read_text()
+    assert "tensorrt_llm" in log
+    assert not [word for word in (*WORDS.values(), "Zzyzx") if word in log]
