@@ -1,6 +1,6 @@
 """Whether a tagger is as often right as it says: expected calibration error.
 
-Failed requests say nothing about confidence, and are left out.
+Failed requests say nothing about confidence, and are left out; so are answers of a strategy that gives no probabilities.
 """
 
 from collections.abc import Iterable
@@ -42,14 +42,33 @@ class Calibration:
     bins: tuple[Bin, ...]
 
     @property
+    def count(self) -> int:
+        """How many answers."""
+        return sum(each.count for each in self.bins)
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean confidence of all answers; None without answers."""
+        return sum(each.confidence_sum for each in self.bins) / self.count if self.count else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of all answers that is right; None without answers."""
+        return sum(each.right for each in self.bins) / self.count if self.count else None
+
+    @property
     def expected_error(self) -> float | None:
         """The distance between mean confidence and accuracy of a bin, averaged over all answers; None without answers."""
-        total = sum(each.count for each in self.bins)
-        return sum(abs(each.confidence_sum - each.right) for each in self.bins) / total if total else None
+        return sum(abs(each.confidence_sum - each.right) for each in self.bins) / self.count if self.count else None
 
     def json(self) -> dict[str, Any]:
         """Return the calibration as it stands in the report file."""
-        return {"expected_calibration_error": self.expected_error, "bins": [each.json() for each in self.bins]}
+        return {
+            "expected_calibration_error": self.expected_error,
+            "confidence": self.confidence,
+            "accuracy": self.accuracy,
+            "bins": [each.json() for each in self.bins],
+        }
 
 
 def calibration(answers: Iterable[tuple[float, bool]]) -> Calibration:

@@ -6,12 +6,14 @@ labels mean is in docs/labelling.md; which of them exist is known by the server 
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TEXT_FIELDS = ("user_last_message", "pika_response", "pika_last_message")
+_LABEL_LIKE = re.compile(r"\w{1,30}")
 _YES_NO = {"yes": True, "no": False, True: True, False: False}
 
 
@@ -46,7 +48,7 @@ class Labelled:
     def check_labels(self, labels: tuple[str, ...]) -> None:
         """Raise BadFileError if a row uses an emotion that is none of `labels`."""
         problems = [
-            f"line {row.line}: unknown emotion {emotion!r}" for row in self.rows for emotion in row.emotions if emotion not in labels
+            f"line {row.line}: unknown emotion{_shown(emotion)}" for row in self.rows for emotion in row.emotions if emotion not in labels
         ]
         if problems:
             raise BadFileError([*problems, f"the server's labels are {', '.join(labels)}"])
@@ -101,6 +103,11 @@ def dialogue_texts(fields: dict[str, Any]) -> dict[str, str]:
     if not texts["pika_response"].strip():
         raise ValueError("pika_response is blank")
     return texts
+
+
+def _shown(emotion: str) -> str:
+    """Return an unknown emotion for a message, unless it looks like what somebody said, put into the wrong field."""
+    return f" {emotion!r}" if _LABEL_LIKE.fullmatch(emotion) else ""
 
 
 def _row(number: int, fields: dict[str, Any]) -> Row:

@@ -1,6 +1,6 @@
 """The tables of the report about labels: precision and recall, and which label was taken for which."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pika_tagger._agreement import Confusion
 
@@ -9,13 +9,20 @@ _NARROWEST = 3
 _FAILED = "-"
 
 
-def label_table(confusion: Confusion) -> Iterator[str]:
-    """Return the lines of the table of labels; those that are neither true nor predicted anywhere are left out."""
-    yield f"\nby label       precision    recall        F1   support      macro-F1 {confusion.macro_f1:.4f}"
+def label_table(confusion: Confusion, first: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """Return the lines of the table of labels; those that do not occur anywhere are left out.
+
+    Args:
+        confusion: Which label was taken for which.
+        first: For a label, how many of how many rows that name it first got an acceptable answer.
+    """
+    yield f"\nby label       precision    recall        F1   support   first named      macro-F1 {confusion.macro_f1:.4f}"
+    yield "  (an answer that its row accepts is the true label; first named: accepted answers / such rows)"
     for label, figures in confusion.by_label().items():
-        if figures.f1 is not None:
+        if figures.f1 is not None or label in first:
             shares = "".join(f"{share_text(share):>10}" for share in (figures.precision, figures.recall, figures.f1))
-            yield f"  {label:<12}{shares}{figures.support:>10}"
+            right, total = first.get(label, (0, 0))
+            yield f"  {label:<12}{shares}{figures.support:>10}{f'{right} / {total}':>15}"
 
 
 def confusion_table(confusion: Confusion) -> Iterator[str]:

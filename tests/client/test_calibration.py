@@ -33,5 +33,11 @@ def test_every_confidence_has_a_bin(confidence: float, index: int) -> None:
     assert [each.count for each in calibration([(confidence, True)]).bins] == [int(index == position) for position in range(10)]
 
 
+def test_over_all_bins_there_are_a_mean_confidence_and_an_accuracy() -> None:
+    found = calibration([(0.95, True), (0.85, True), (0.3, False), (0.5, True)]).json()
+    assert (found["confidence"], found["accuracy"]) == (pytest.approx(0.65), 0.75)
+
+
 def test_without_answers_there_is_no_error() -> None:
-    assert calibration([]).json()["expected_calibration_error"] is None
+    found = calibration([]).json()
+    assert (found["expected_calibration_error"], found["confidence"], found["accuracy"]) == (None, None, None)

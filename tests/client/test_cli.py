@@ -50,6 +50,18 @@ def test_before_is_what_pika_had_said(server: FakeTriton) -> None:
     assert server.requests[-1].texts["pika_last_message"] == "Cậu tên gì?"
 
 
+def test_a_strategy_is_sent_with_the_lines(server: FakeTriton) -> None:
+    assert main([CHILD, PIKA, "--strategy", "words", "--url", server.url]) == 0
+    assert server.requests[-1].texts["strategy"] == "words"
+    assert main([CHILD, PIKA, "--url", server.url]) == 0
+    assert "strategy" not in server.requests[-1].texts
+
+
+def test_a_command_may_follow_the_strategy(server: FakeTriton) -> None:
+    assert main(["--strategy", "json", "tag", CHILD, PIKA, "--url", server.url]) == 0
+    assert server.requests[-1].texts == {"user_last_message": CHILD, "pika_response": PIKA, "strategy": "json"}
+
+
 def test_a_line_that_is_also_the_name_of_a_command_is_tagged_after_tag(server: FakeTriton) -> None:
     assert main(["tag", "health", "eval", "--url", server.url]) == 0
     assert server.requests[-1].texts == {"user_last_message": "health", "pika_response": "eval"}
@@ -135,6 +147,12 @@ def test_standard_input_is_answered_line_by_line(
     assert server.requests[0].texts["user_last_message"] == CHILD
 
 
+def test_a_strategy_holds_for_all_of_standard_input(server: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
+    give(monkeypatch, dialogue(), dialogue())
+    assert main(["--url", server.url, "--strategy", "json"]) == 0
+    assert [request.texts["strategy"] for request in server.requests] == ["json", "json"]
+
+
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
@@ -196,7 +214,7 @@ def test_help_documents_settings_and_exit_status(command: list[str], capsys: pyt
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "PIKA_TAGGER_URL" in shown
-    assert "1    a request failed, or a threshold was missed" in shown
+    assert "1    a request failed, or a limit was missed" in shown
 
 
 def test_version_is_that_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:

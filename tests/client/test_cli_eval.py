@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pika_tagger import __version__, _evaluate
+from pika_tagger import __version__, _files
 from tests.client.evaluation import PIKA, Evaluation
-from tests.support.fake_triton import LABELS, FakeTriton, Request, free_port
+from tests.support.fake_triton import LABELS, FakeTriton, Reply, Request, free_port
 
 
 def test_figures_are_counted_in_all_and_by_language_and_first_label(evaluation: Evaluation) -> None:
@@ -28,15 +28,18 @@ def test_figures_are_counted_in_all_and_by_language_and_first_label(evaluation: 
 
 
 def test_settings_say_how_the_figures_came_about(evaluation: Evaluation, server: FakeTriton) -> None:
-    evaluation.run("--gap-ms", "1", "--min-emotion", "0.5")
+    evaluation.run("--gap-ms", "1", "--min-emotion", "0.5", "--strategy", "words")
     assert evaluation.report["settings"] == {
         "url": server.url,
         "file": str(evaluation.file),
         "file_sha256": hashlib.sha256(evaluation.file.read_bytes()).hexdigest(),
         "client_version": __version__,
+        "strategy": "words",
         "gap_ms": 1.0,
         "min_emotion": 0.5,
-        "min_celebrate": 0.0,
+        "min_celebrate": None,
+        "min_macro_f1": None,
+        "max_ece": None,
     }
 
 
@@ -66,9 +69,15 @@ def test_the_screen_shows_figures_and_the_worst_mistakes_by_row(evaluation: Eval
     _, shown, _ = evaluation.run()
     assert "emotion      75.0%  3 / 4" in shown
     assert "celebrate    75.0%  3 / 4" in shown
-    assert "latency in ms, 0 ms between requests: p50 " in shown
-    assert shown.index("line 4 (d): celebrate yes 0.88, wanted no") < shown.index("line 3 (c): sad 0.75, wanted happy")
+    assert shown.startswith("4 dialogues, strategy as the server is set, 0 ms between requests\n")
+    assert "latency in ms: p50 " in shown
+    assert shown.index("line 4 (d): celebrate yes 88%, wanted no") < shown.index("line 3 (c): sad 75%, wanted happy")
     assert PIKA not in shown
+
+
+def test_a_mistaken_no_is_shown_with_how_sure_the_tagger_was_of_it(evaluation: Evaluation) -> None:
+    evaluation.write({"user_last_message": "calm no", "pika_response": PIKA, "emotion": "calm", "celebrate": "yes"})
+    assert "line 1: celebrate no 88%, wanted yes" in evaluation.run()[1]
 
 
 def test_the_dialogue_is_shown_on_demand_only(evaluation: Evaluation) -> None:
@@ -89,16 +98,31 @@ def test_rows_without_language_give_no_table_of_languages(evaluation: Evaluation
         (("--min-emotion", "0.75", "--min-celebrate", "0.75"), 0, ""),
         (("--min-emotion", "0.76"), 1, "emotion accuracy 0.7500 is below the wanted 0.76"),
         (("--min-celebrate", "0.95"), 1, "celebrate accuracy 0.7500 is below the wanted 0.95"),
+        (("--min-macro-f1", "0.66"), 0, ""),
+        (("--min-macro-f1", "0.67"), 1, "emotion macro-F1 0.6667 is below the wanted 0.67"),
+        (("--max-ece", "0.125"), 0, ""),  # emotion 0, celebrate 0.125
+        (("--max-ece", "0.12"), 1, "celebrate calibration error 0.1250 is above the wanted 0.12"),
     ],
 )
-def test_a_missed_threshold_is_status_1(evaluation: Evaluation, flags: tuple[str, ...], status: int, complaint: str) -> None:
+def test_a_missed_limit_is_status_1(evaluation: Evaluation, flags: tuple[str, ...], status: int, complaint: str) -> None:
     ended, _, errors = evaluation.run(*flags)
     assert ended == status
     assert complaint in errors
     assert evaluation.out.exists()
 
 
-@pytest.mark.parametrize("flags", [("--min-emotion", "95"), ("--min-celebrate", "-1"), ("--gap-ms", "-1"), ("--gap-ms", "soon")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--min-emotion", "95"),
+        ("--min-celebrate", "-1"),
+        ("--min-macro-f1", "2"),
+        ("--max-ece", "8"),
+        ("--gap-ms", "-1"),
+        ("--gap-ms", "soon"),
+        ("--strategy", "guess"),
+    ],
+)
 def test_a_flag_out_of_range_is_refused(evaluation: Evaluation, flags: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as ended:
         evaluation.run(*flags)
@@ -126,6 +150,45 @@ def test_a_failed_request_counts_as_wrong_and_the_run_goes_on(evaluation: Evalua
     assert PIKA not in errors + shown + evaluation.out.read_text(encoding="utf-8")
 
 
+def test_every_request_asks_by_the_strategy_that_was_named(evaluation: Evaluation, server: FakeTriton) -> None:
+    _, shown, _ = evaluation.run("--strategy", "json")
+    assert [request.texts.get("strategy") for request in server.requests] == [None] + ["json"] * 5  # health, a first answer, the rows
+    assert shown.startswith("4 dialogues, strategy json, ")
+
+
+def test_without_a_strategy_none_is_sent(evaluation: Evaluation, server: FakeTriton) -> None:
+    evaluation.run()
+    assert all("strategy" not in request.texts for request in server.requests)
+    assert evaluation.report["settings"]["strategy"] is None
+
+
+def fail_after_health(server: FakeTriton, status: str, details: str, times: float = float("inf")) -> None:
+    """Let the check of health through, and then fail."""
+    answer = server.reply
+
+    def fail(request: Request) -> Reply:
+        server.fail_with(status, details, times)
+        server.reply = answer
+        return answer(request)
+
+    server.reply = fail
+
+
+def test_a_server_that_refuses_the_strategy_stops_the_run_before_it_starts(evaluation: Evaluation, server: FakeTriton) -> None:
+    fail_after_health(server, "INVALID_ARGUMENT", "unexpected inference input 'strategy' for model 'tagger'")
+    status, shown, errors = evaluation.run("--strategy", "words")
+    assert (status, shown) == (2, "")
+    assert "unexpected inference input 'strategy'" in errors
+    assert len(server.requests) == 2
+    assert not evaluation.out.exists()
+
+
+def test_a_model_that_fails_at_the_first_answer_is_still_evaluated(evaluation: Evaluation, server: FakeTriton) -> None:
+    fail_after_health(server, "INTERNAL", "the model did not answer with the JSON that was asked for", times=1)
+    assert evaluation.run("--strategy", "json")[0] == 0
+    assert evaluation.report["figures"]["failed"] == 0
+
+
 def test_requests_keep_their_distance(evaluation: Evaluation, server: FakeTriton) -> None:
     evaluation.run("--gap-ms", "40")
     arrivals_s = [request.arrived_s for request in server.requests[1:]]  # the first is the health check
@@ -144,7 +207,7 @@ def test_a_disk_that_fails_at_the_end_still_shows_the_figures(evaluation: Evalua
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_evaluate, "write_json", full)
+    monkeypatch.setattr(_files, "write_json", full)
     status, shown, errors = evaluation.run()
     assert status == 1
     assert "3 / 4" in shown

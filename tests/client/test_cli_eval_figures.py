@@ -2,10 +2,10 @@
 
 import pytest
 
-from pika_tagger import TaggerClient, _evaluate
+from pika_tagger import TaggerClient, _evaluate, _outcomes
 from pika_tagger._labelled import Row
-from tests.client.evaluation import PIKA, Evaluation
-from tests.support.fake_triton import LABELS, FakeTriton
+from tests.client.evaluation import PIKA, Evaluation, obey
+from tests.support.fake_triton import LABELS, FakeTriton, Reply, Request
 
 # The shared rows: happy as happy, proud acceptable as proud (first label thats_right), happy as sad, calm as calm; confidence 0.75 each.
 
@@ -54,16 +54,52 @@ def test_the_screen_shows_them(evaluation: Evaluation) -> None:
     _, shown, _ = evaluation.run()
     assert "macro-F1 0.6667" in shown
     assert "confusion: rows true, columns predicted\n" in shown
-    assert "celebrate yes: precision 50.0%   recall 100.0%   false 1   missed 0" in shown
-    assert "expected calibration error: emotion 0.0%   celebrate 12.5%" in shown  # 0.75 sure, 3 of 4 right; 0.875 sure, 3 of 4 right
+    assert "celebrations: 1 right, 1 false (nothing to celebrate), 0 missed\n  precision 50.0%   recall 100.0%\n" in shown
+    assert "  emotion    sure  75.0%   right  75.0%   ECE   0.0%\n" in shown
+    assert "  celebrate  sure  87.5%   right  75.0%   ECE  12.5%\n" in shown
     assert PIKA not in shown + evaluation.out.read_text(encoding="utf-8")
+
+
+def certain(request: Request) -> Reply:
+    """What a strategy without probabilities answers."""
+    return Reply("happy", "yes", tuple(float(label == "happy") for label in LABELS), 1.0)
+
+
+def test_answers_without_probabilities_have_no_calibration(evaluation: Evaluation, server: FakeTriton) -> None:
+    server.reply = certain
+    _, shown, _ = evaluation.run()
+    assert evaluation.report["figures"]["emotion"]["right"] == 2
+    assert evaluation.report["figures"]["emotion_calibration"]["expected_calibration_error"] is None
+    assert "  emotion    sure      -   right      -   ECE      -\n" in shown
+    assert "no answer has a probability" in shown
+
+
+def test_a_calibration_that_cannot_be_judged_does_not_pass(evaluation: Evaluation, server: FakeTriton) -> None:
+    server.reply = certain
+    status, _, errors = evaluation.run("--max-ece", "1")
+    assert status == 1
+    assert "emotion calibration cannot be judged: there is no answer with a probability" in errors
+
+
+def test_one_answer_with_a_probability_shows_that_the_others_are_sure(evaluation: Evaluation, server: FakeTriton) -> None:
+    server.reply = lambda request: certain(request) if request.texts["user_last_message"] == "sad no" else obey(request)
+    evaluation.run()
+    assert evaluation.report["figures"]["emotion_calibration"]["bins"][9]["count"] == 1
+
+
+def test_figures_hold_celebrations_at_other_thresholds(evaluation: Evaluation) -> None:
+    evaluation.run()
+    found = evaluation.report["figures"]["celebrate_thresholds"]
+    assert found["present_threshold_between"] == [0.125, 0.875]  # the scores of no and of yes
+    by_step = {step["threshold"]: (step["false_celebrations"], step["missed_celebrations"]) for step in found["steps"]}
+    assert (by_step[0.1], by_step[0.85], by_step[0.9]) == ((3, 0), (1, 0), (0, 1))
 
 
 def test_failed_requests_are_missed_and_have_no_confidence(server: FakeTriton, tagger: TaggerClient) -> None:
     assert tagger.labels
     server.fail_with("INTERNAL", "broken")
     rows = [Row(1, None, {"user_last_message": "a", "pika_response": "b"}, ("calm", "sad"), True, None)]
-    figures = _evaluate.figures_of(list(_evaluate.run(tagger, rows, 0.0))).json()
+    figures = _evaluate.figures_of(list(_outcomes.run(tagger, rows, 0.0, None))).json()
     assert figures["emotion_macro_f1"] == 0.0
     assert figures["emotion_confusion"] == {"labels": ["calm", "sad"], "true_by_predicted": [[0, 0], [0, 0]], "failed": [1, 0]}
     assert figures["celebrate_yes"]["missed_celebrations"] == 1

@@ -36,6 +36,7 @@ def without(name: str) -> dict[str, Any]:
         (row(id=[1]), "id is neither a string nor a number"),
         (row(lang=1), "lang is not a string"),
         (row(emotion=["happy", "joyful"]), "unknown emotion 'joyful'"),
+        (row(emotion=CHILD), "unknown emotion\n"),  # a text in the wrong field is not repeated
     ],
 )
 def test_a_bad_row_is_named_and_nothing_is_evaluated(

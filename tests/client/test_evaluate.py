@@ -9,25 +9,25 @@ from typing import Any
 
 import pytest
 
-from pika_tagger import TaggerClient, _evaluate, _render
+from pika_tagger import TaggerClient, _evaluate, _files, _outcomes, _render
 from pika_tagger._labelled import Row
 from tests.support.fake_triton import FakeTriton
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    _evaluate.write_json(out, {"old": True})
+    _files.write_json(out, {"old": True})
     with pytest.raises(TypeError):
-        _evaluate.write_json(out, {"new": True, "unwritable": object()})
+        _files.write_json(out, {"new": True, "unwritable": object()})
     assert json.loads(out.read_text(encoding="utf-8")) == {"old": True}
     assert list(tmp_path.iterdir()) == [out]
 
 
 def test_a_reader_of_the_old_report_is_not_disturbed_by_a_new_one(tmp_path: Path) -> None:
     out = tmp_path / "report.json"
-    _evaluate.write_json(out, {"old": True})
+    _files.write_json(out, {"old": True})
     with out.open(encoding="utf-8") as reader:
-        _evaluate.write_json(out, {"new": True})
+        _files.write_json(out, {"new": True})
         assert json.load(reader) == {"old": True}
     assert json.loads(out.read_text(encoding="utf-8")) == {"new": True}
 
@@ -57,7 +57,7 @@ def test_a_run_in_which_nothing_succeeds_has_no_latencies(server: FakeTriton, ta
     assert tagger.labels
     server.fail_with("INTERNAL", "broken")
     rows = [Row(1, None, {"user_last_message": "a", "pika_response": "b"}, ("calm",), False, None)]
-    outcomes = list(_evaluate.run(tagger, rows, 0.0))
+    outcomes = list(_outcomes.run(tagger, rows, 0.0, None))
     figures = _evaluate.figures_of(outcomes)
     assert (figures.latency_ms, figures.failed, figures.emotion.right) == ({}, 1, 0)
-    assert not any("latency" in line for line in _render.report(figures, outcomes, 0.0, show_text=False))
+    assert not any("latency" in line for line in _render.report(figures, outcomes, conditions="", show_text=False))

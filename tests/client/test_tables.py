@@ -46,6 +46,14 @@ def test_labels_with_the_same_beginning_get_numbers() -> None:
 
 
 def test_the_table_of_labels_leaves_out_those_that_do_not_occur() -> None:
-    title, *lines = label_table(confusion(ANSWERS, ("sad", "happy", "calm")))
+    title, _, *lines = label_table(confusion(ANSWERS, ("sad", "happy", "calm")), {"happy": (1, 3)})
     assert "macro-F1 0.3333" in title  # happy 0, calm 2 / 3
-    assert [line.split() for line in lines] == [["happy", "-", "0.0%", "0.0%", "2"], ["calm", "50.0%", "100.0%", "66.7%", "1"]]
+    assert [line.split() for line in lines] == [
+        ["happy", "-", "0.0%", "0.0%", "2", "1", "/", "3"],
+        ["calm", "50.0%", "100.0%", "66.7%", "1", "0", "/", "0"],
+    ]
+
+
+def test_a_label_that_is_named_but_never_answered_keeps_its_line() -> None:
+    *_, line = label_table(confusion([(("sad", "calm"), "calm")], ("calm", "sad")), {"sad": (1, 1)})
+    assert line.split() == ["sad", "-", "-", "-", "0", "1", "/", "1"]
