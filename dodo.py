@@ -3,10 +3,11 @@
     doit list                                   what there is to do
     doit model=pika-tiny target=cpu             build everything up to the model repository
     doit demo                                   the same, then serve it and tag sample dialogues
+    doit data=FILE min_celebrate=0.97 evaluate  the same, then measure on labelled dialogues
     doit info quantize                          why a stage would run again
     doit dry_run=yes build_engine               say what would be done, do nothing
 
-Settings are given as name=value before the task: model, target, dry_run, source, grpc_port, http_port, metrics_port.
+Settings are given as name=value before the task: model, target, strategy, dry_run, source, grpc_port, http_port, metrics_port.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -19,9 +20,9 @@ from typing import Any
 
 from doit import get_var
 from doit.exceptions import TaskFailed
-from doit.tools import config_changed
+from doit.tools import Interactive, config_changed
 
-from build import ROOT, calibration, convert, demo, download, engine, manifest, quantize, repository, serve, settings
+from build import ROOT, calibration, convert, demo, download, engine, evaluate, manifest, quantize, repository, serve, settings
 from build.errors import PipelineError
 from one_pass import TaskError
 from pika_tagger import TaggerError
@@ -30,8 +31,10 @@ try:
     MODEL = settings.model(get_var("model", "pika-tiny"))
     TARGET = settings.target(get_var("target", "cpu"))
     PORTS = settings.ports(get_var("grpc_port", "8001"), get_var("http_port", "8000"), get_var("metrics_port", "8002"))
+    STRATEGY = repository.known_strategy(get_var("strategy", "codes"))
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     SOURCE = get_var("source", None)
+    ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
 except PipelineError as error:
     sys.exit(f"error: {error}")
 
@@ -54,6 +57,7 @@ CORPUS = sorted(path for path in (ROOT / "build" / "training" / "corpus").rglob(
 def task_download() -> dict[str, Any]:
     """get the model's files at their pinned revision, or check the embedded ones"""
     own = [HF / name for name in (download.HASHES, "model.safetensors", "tokenizer.json")] if MODEL.source and not SOURCE else []
+    own = [path for path in own if path.is_file()]  # what is missing is named by the stage, with the remedy
     return stage(
         lambda: download.download(MODEL, SOURCE),
         makes=HF,
@@ -102,11 +106,11 @@ def task_model_repository() -> dict[str, Any]:
     templates = sorted(p for p in (ROOT / "model_repository").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {
         **stage(
-            lambda: repository.assemble(MODEL, TARGET),
+            lambda: repository.assemble(MODEL, TARGET, STRATEGY),
             makes=REPOSITORY,
             after=[AWQ, ENGINE],
             sources=[repository.__file__, *templates],
-            settings={"tokens_per_block": TARGET.tokens_per_block},
+            settings={"tokens_per_block": TARGET.tokens_per_block, "strategy": STRATEGY},
         ),
         # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.
         "task_dep": [] if DRY_RUN else ["convert"],
@@ -123,10 +127,34 @@ def task_demo() -> dict[str, Any]:
     return command_task(lambda: demo.demo(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}, then a table of tags")
 
 
+def task_evaluate() -> dict[str, Any]:
+    """build what is missing, serve it, measure quality: strategies, AWQ against unquantized"""
+    own_ports = any(get_var(name, None) for name in vars(PORTS))
+    return command_task(
+        lambda: evaluate.evaluate(MODEL, TARGET, PORTS if own_ports else None, ASKED),
+        f"tritonserver over {REPOSITORY}, asked about {ASKED.data}, then {HF} without quantization",
+    )
+
+
 def task_train() -> dict[str, Any]:
     """train the embedded model anew: minutes on a GPU, hours without one"""
-    arguments = [sys.executable, "-m", "build.training.train", str(HF)]
-    return {"actions": [["echo", *arguments] if DRY_RUN else arguments], "uptodate": [False]}
+    commands = [
+        [sys.executable, "-m", "build.training.train", str(HF)],
+        [sys.executable, "-m", "build.training.threshold", str(HF)],
+        [sys.executable, "-m", "build.training.report", str(HF), str(ROOT / "docs" / "pictures")],
+    ]
+    return {"actions": [["echo", *command] if DRY_RUN else command for command in commands], "uptodate": [False]}
+
+
+def task_finetune() -> dict[str, Any]:
+    """teach the model to answer in codes; data=FILE.jsonl mixes in own dialogues, steps=N"""
+    given = {"--target": TARGET.name, "--data": get_var("data", None), "--steps": get_var("steps", None)}
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    arguments = [sys.executable, "-m", "build.training.finetune", MODEL.name, *options]
+    if DRY_RUN:
+        return {"actions": [["echo", *arguments]]}
+    # Interactive: with the terminal, on which progress is a bar.
+    return {"actions": [Interactive(arguments, shell=False)], "file_dep": [str(HF / manifest.NAME)], "uptodate": [False]}
 
 
 def stage(

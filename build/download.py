@@ -1,8 +1,9 @@
 """Stage `download`: a model's files, complete and exactly the pinned ones, into `hf/`.
 
-Three sources, one result: the embedded model is checked where it lies against its own SHA256SUMS; a Hugging Face repository is fetched at a
-pinned revision through the hub's cache, which resumes what was interrupted; `source=DIR` copies from a directory, for boxes without a
-network. Code from the repository is never run: only configuration, tokenizer and safetensors files are taken.
+Three sources, one result: the embedded model and those that `finetune` makes are checked where they lie against their own SHA256SUMS; a
+Hugging Face repository is fetched at a pinned revision through the hub's cache, which resumes what was interrupted; `source=DIR` copies
+from a directory, for boxes without a network. Code from the repository is never run: only configuration, tokenizer and safetensors files
+are taken.
 
 Not run yet against the real hub with Phi-3's weights: `doit model=phi-3-mini download` does it on a machine that can reach it.
 """
@@ -47,7 +48,7 @@ def download(model: Model, source: str | None = None) -> None:
     """
     target = model.folder / "hf"
     if source is None and model.source is not None and ROOT / model.source == target:
-        _check_in_place(target)
+        _check_in_place(model, target)
         return
     origin, fetch = _origin(model, source)
     settings = {"origin": origin, "wanted": list(WANTED)}
@@ -96,23 +97,31 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise SourceError(f"{path.name} is damaged ({error}): copy or fetch it again") from error
 
 
-def _check_in_place(folder: Path) -> None:
+def _check_in_place(model: Model, folder: Path) -> None:
     hashes = folder / HASHES
     if not hashes.is_file():
-        raise SourceError(f"{hashes} is missing: restore the embedded model with `git checkout -- {folder.relative_to(ROOT)}`")
+        raise SourceError(f"{hashes} is missing: {_remedy(model, folder, 'restore the embedded model')}")
     names = []
     for line in hashes.read_text().splitlines():
         expected, name = line.split(maxsplit=1)
         path = folder / name
         if not path.is_file() or manifest.sha256_of(path) != expected:
+            state = "missing" if not path.is_file() else "not the file that was made" if model.tuned_from else "not the committed file"
             raise SourceError(
-                f"{path} is {'not the committed file' if path.is_file() else 'missing'}: restore it with "
-                f"`git checkout -- {path.relative_to(ROOT)}`, or make a new embedded model with `doit train`"
+                f"{path} is {state}: {_remedy(model, path, 'restore it', ', or make a new embedded model with `doit train`')}"
             )
         names.append(name)
     check(folder)
-    sealed = manifest.seal(folder, "download", {HASHES: manifest.sha256_of(hashes)}, {"origin": "committed with the code"}, names)
-    print(f"{folder.relative_to(ROOT)}: {len(names)} files, {sealed.size_bytes / 1e6:.1f} MB, all as committed", flush=True)
+    origin = f"finetuned from {model.tuned_from}" if model.tuned_from else "committed with the code"
+    sealed = manifest.seal(folder, "download", {HASHES: manifest.sha256_of(hashes)}, {"origin": origin}, names)
+    state = "as they were made" if model.tuned_from else "as committed"
+    print(f"{folder.relative_to(ROOT)}: {len(names)} files, {sealed.size_bytes / 1e6:.1f} MB, all {state}", flush=True)
+
+
+def _remedy(model: Model, path: Path, restore: str, otherwise: str = "") -> str:
+    if model.tuned_from is None:
+        return f"{restore} with `git checkout -- {path.relative_to(ROOT)}`{otherwise}"
+    return f"delete {model.folder / 'hf'}, if it is there, and run `doit model={model.tuned_from} finetune`"
 
 
 def _fetch(hub: Hub) -> str:

@@ -5,7 +5,7 @@ This module knows the form of a row. A new field of presets.toml is added to the
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,29 @@ class Quantization:
 
 
 @dataclass(frozen=True)
+class Finetuning:
+    """How a model is taught the codes. How data are mixed and answers weighed is the same for all models: see build/training."""
+
+    steps: int
+    learning_rate: float
+    """The highest; it rises over the first steps and falls to nothing at the end."""
+    batch_size: int
+    """Dialogues in one pass, an even number, because they come in pairs: what memory depends on."""
+    passes_per_step: int
+    """Passes whose gradients are added up before the weights are changed."""
+    dropout: float
+    """On what goes into the adapter, or, where all weights are trained, on what each layer adds."""
+    own_share: float
+    """Share of the dialogues that are the user's own, where a file of them is given."""
+    validate_every_steps: int
+    """The state is saved at the same steps: this much is lost when a run is interrupted."""
+    validation_dialogues: int
+    seed: int
+    lora_rank: int | None = None
+    """Rank of the adapter; without it all weights are trained."""
+
+
+@dataclass(frozen=True)
 class Hub:
     """A Hugging Face repository at a commit, as 40 hex digits."""
 
@@ -44,6 +67,9 @@ class Model:
     quantize: Quantization
     source: str | None = None
     hub: Hub | None = None
+    finetune: Finetuning | None = None
+    tuned_from: str | None = None
+    """The preset whose finetuning makes this model's checkpoint."""
 
     @property
     def folder(self) -> Path:
@@ -82,11 +108,38 @@ def model(name: str) -> Model:
         SettingError: there is none, and the message lists those that exist; or its row has not the fields that it should have.
     """
     row = dict(_row("models", name))
+    if base := row.get("tuned_from"):
+        # The same model with other weights: it differs in nothing but where it comes from.
+        row = {k: v for k, v in _row("models", base).items() if k not in ("hub", "finetune")} | row | {"source": f"checkpoints/{name}/hf"}
     try:
         hub = Hub(**row.pop("hub")) if "hub" in row else None
-        return Model(name=name, quantize=Quantization(**row.pop("quantize")), hub=hub, **row)
+        finetune = Finetuning(**row.pop("finetune")) if "finetune" in row else None
+        return Model(name=name, quantize=Quantization(**row.pop("quantize")), hub=hub, finetune=finetune, **row)
     except (TypeError, KeyError) as error:
         raise SettingError(f"[models.{name}] in presets.toml has not the fields of settings.Model: {error}") from error
+
+
+def finetuning(base: Model, steps: int | None = None) -> Finetuning:
+    """How `base` is taught, with another number of steps if one is given.
+
+    Raises:
+        SettingError: its row does not say.
+    """
+    if base.finetune is None:
+        raise SettingError(f"model={base.name} cannot be finetuned: presets.toml has no [models.{base.name}.finetune]")
+    return base.finetune if steps is None else replace(base.finetune, steps=steps)
+
+
+def tuned(base: Model) -> Model:
+    """The preset that finetuning `base` makes.
+
+    Raises:
+        SettingError: there is none.
+    """
+    for name, row in _rows("models").items():
+        if row.get("tuned_from") == base.name:
+            return model(name)
+    raise SettingError(f'no model in presets.toml has tuned_from = "{base.name}": add one, or the result has no name')
 
 
 def target(name: str) -> Target:
@@ -114,6 +167,17 @@ def ports(grpc_port: str, http_port: str, metrics_port: str) -> Ports:
     return Ports(**numbers)
 
 
+def positive(name: str, text: str) -> int:
+    """A setting that is a whole number above zero.
+
+    Raises:
+        SettingError: it is not.
+    """
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise SettingError(f"{name}={text} is not a whole number above zero")
+    return int(text)
+
+
 def yes_or_no(name: str, text: str) -> bool:
     """A setting that is "yes" or "no".
 
@@ -126,8 +190,13 @@ def yes_or_no(name: str, text: str) -> bool:
 
 
 def _row(table: str, name: str) -> Mapping[str, Any]:
-    rows: dict[str, Mapping[str, Any]] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))[table]
+    rows = _rows(table)
     if name not in rows:
         known = ", ".join(rows)
         raise SettingError(f"{table[:-1]}={name} is not known; presets.toml has {known}")
     return rows[name]
+
+
+def _rows(table: str) -> dict[str, Mapping[str, Any]]:
+    rows: dict[str, Mapping[str, Any]] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))[table]
+    return rows

@@ -136,6 +136,22 @@ def test_an_embedded_model_without_hashes_is_refused(place: Checkout, embedded: 
         download(place.model)
 
 
+def test_a_tuned_model_that_was_not_made_is_refused_with_the_command_that_makes_it(place: Checkout) -> None:
+    tuned = dataclasses.replace(place.model, tuned_from="large")
+    with pytest.raises(SourceError, match=r"SHA256SUMS is missing: delete .*, if it is there, and run `doit model=large finetune`$"):
+        download(tuned)
+
+
+def test_a_tuned_model_is_checked_where_it_lies(place: Checkout, embedded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tuned = dataclasses.replace(place.model, tuned_from="large")
+    download(tuned)
+    assert capsys.readouterr().out.endswith("all as they were made\n")
+    assert manifest.read(embedded).settings == {"origin": "finetuned from large"}
+    (embedded / "config.json").write_text("x")
+    with pytest.raises(SourceError, match=r"config\.json is not the file that was made: .* run `doit model=large finetune`$"):
+        download(tuned)
+
+
 def from_hub(model: Model) -> Model:
     return dataclasses.replace(model, source=None, hub=Hub("me/mine", "0123abc"))
 

@@ -1,12 +1,14 @@
 """Presets are complete, and settings that cannot work are refused by name."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from build import ROOT, settings
 from build.errors import SettingError
-from build.settings import Hub, Model, Ports, Quantization, Target
+from build.settings import Finetuning, Hub, Model, Ports, Quantization, Target
 
 
 def test_the_embedded_model_is_used_where_it_lies() -> None:
@@ -25,7 +27,7 @@ def test_phi_3_mini_is_pinned_to_a_commit() -> None:
     assert re.fullmatch(r"[0-9a-f]{40}", model.hub.revision)
 
 
-@pytest.mark.parametrize("name", ["pika-tiny", "phi-3-mini"])
+@pytest.mark.parametrize("name", ["pika-tiny", "phi-3-mini", "pika-tiny-tuned", "phi-3-mini-tuned"])
 def test_every_model_has_a_task_and_a_place(name: str) -> None:
     model = settings.model(name)
     assert (model.name, model.folder) == (name, settings.CHECKPOINTS / name)
@@ -50,6 +52,91 @@ def test_a_row_of_the_file_is_what_the_dataclass_holds(tmp_path_factory: pytest.
     monkeypatch.setattr(settings, "PRESETS", presets)
     quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True)
     assert settings.model("mine") == Model("mine", "x", "t", quantize, hub=Hub("me/mine", "abc"))
+
+
+FINETUNE = (
+    "steps = 3\nlearning_rate = 0.5\nbatch_size = 4\npasses_per_step = 2\ndropout = 0.1\nown_share = 0.3\n"
+    "validate_every_steps = 5\nvalidation_dialogues = 6\nseed = 7\n"
+)
+
+
+@pytest.fixture
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "presets.toml"
+    monkeypatch.setattr(settings, "PRESETS", path)
+    path.write_text(
+        '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
+        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n[models.mine.finetune]\n{FINETUNE}"
+        '[models.taught]\nabout = "y"\ntuned_from = "mine"\n'
+    )
+    return path
+
+
+@pytest.mark.usefixtures("presets")
+def test_how_a_model_is_finetuned_stands_in_its_row() -> None:
+    plan = settings.finetuning(settings.model("mine"))
+    assert plan == Finetuning(3, 0.5, 4, 2, 0.1, 0.3, 5, 6, 7)
+    assert plan.lora_rank is None
+
+
+def test_an_adapter_has_the_rank_that_the_row_says(presets: Path) -> None:
+    presets.write_text(presets.read_text().replace("seed = 7\n", "seed = 7\nlora_rank = 2\n"))
+    assert settings.finetuning(settings.model("mine")).lora_rank == 2
+
+
+@pytest.mark.usefixtures("presets")
+def test_the_number_of_steps_can_be_another() -> None:
+    model = settings.model("mine")
+    assert settings.finetuning(model, 9) == replace(settings.finetuning(model), steps=9)
+
+
+@pytest.mark.usefixtures("presets")
+def test_a_tuned_model_is_its_base_with_a_checkpoint_of_its_own() -> None:
+    base, tuned = settings.model("mine"), settings.tuned(settings.model("mine"))
+    assert tuned == Model("taught", "y", "t", base.quantize, source="checkpoints/taught/hf", tuned_from="mine")
+
+
+def test_a_tuned_model_may_differ_from_its_base(presets: Path) -> None:
+    presets.write_text(presets.read_text() + 'task = "another"\n')
+    assert (settings.model("taught").task, settings.model("mine").task) == ("another", "t")
+
+
+def test_the_models_that_can_be_finetuned_have_a_place_for_the_result() -> None:
+    for name in ("pika-tiny", "phi-3-mini"):
+        tuned = settings.tuned(settings.model(name))
+        assert (tuned.name, tuned.tuned_from) == (f"{name}-tuned", name)
+        assert ROOT / (tuned.source or "") == tuned.folder / "hf"
+
+
+def test_a_model_that_cannot_be_finetuned_is_refused_with_what_is_missing() -> None:
+    with pytest.raises(SettingError, match=r"^model=pika-tiny-tuned cannot be .* no \[models\.pika-tiny-tuned\.finetune\]$"):
+        settings.finetuning(settings.model("pika-tiny-tuned"))
+    with pytest.raises(SettingError, match=r'no model in presets\.toml has tuned_from = "pika-tiny-tuned": add one'):
+        settings.tuned(settings.model("pika-tiny-tuned"))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "problem"),
+    [
+        ("mine", "steps = 3\n", "", r"^\[models\.mine\] in presets\.toml .* 'steps'"),
+        ("mine", "steps = 3\n", "steps = 3\nstep = 4\n", r"^\[models\.mine\] in presets\.toml .* 'step'"),
+        ("taught", '"mine"\n', '"other"\n', r"^model=other is not known; presets\.toml has mine, taught$"),
+    ],
+)
+def test_a_row_that_is_not_as_it_should_be_is_refused(presets: Path, name: str, old: str, new: str, problem: str) -> None:
+    presets.write_text(presets.read_text().replace(old, new))
+    with pytest.raises(SettingError, match=problem):
+        settings.model(name)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1e3", " 1", "1_000", "²", "٣", "many"])
+def test_what_is_not_a_whole_number_above_zero_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingError, match=rf"^steps={re.escape(text)} is not a whole number above zero$"):
+        settings.positive("steps", text)
+
+
+def test_whole_numbers_above_zero_are_taken() -> None:
+    assert [settings.positive("steps", text) for text in ("1", "0500")] == [1, 500]
 
 
 @pytest.mark.parametrize("name", ["", "pika", "Phi-3-Mini", "../pika-tiny"])

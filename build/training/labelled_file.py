@@ -1,0 +1,95 @@
+"""Own labelled dialogues: a file of JSON lines, checked as a whole before any of it is used.
+
+The form is that of tests/data/eval_dialogues.jsonl; what the labels mean is in docs/labelling.md. Messages name file, line and field, never
+what was said.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from build.errors import SourceError
+from build.training.dialogues import Labelled
+from one_pass import Dialogue, InvalidDialogueError, Prompt
+
+TEXTS = ("user_last_message", "pika_response", "pika_last_message")
+LABEL_LIKE = re.compile(r"[A-Za-z_]{1,30}")
+MAX_PROBLEMS_SHOWN = 20
+
+
+def read(path: Path, prompt: Prompt) -> list[Labelled]:
+    """The dialogues of a file, in order.
+
+    Args:
+        path: the file.
+        prompt: as it is served: a dialogue that the tagger would refuse cannot be taught either.
+
+    Raises:
+        SourceError: it cannot be read, is empty, or has lines that are not labelled dialogues; the message names each of them.
+    """
+    try:
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
+    examples, problems = [], []
+    for number, line in enumerate(lines, 1):
+        try:
+            examples.append(_example(line, prompt))
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+    if problems:
+        more = [f"and {len(problems) - MAX_PROBLEMS_SHOWN} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
+        raise SourceError("\n".join(["these lines are not labelled dialogues:", *problems[:MAX_PROBLEMS_SHOWN], *more]))
+    if not examples:
+        raise SourceError(f"{path} is empty: give one labelled dialogue a line, as docs/finetune.md shows")
+    return examples
+
+
+def _example(line: bytes, prompt: Prompt) -> Labelled:
+    row = _object(line)
+    known = prompt.task.label_names
+    emotions = row.get("emotion")
+    listed: list[Any] = [emotions] if isinstance(emotions, str) else emotions if isinstance(emotions, list) else []
+    _require(listed != [], "emotion is neither a label nor a list of labels")
+    for emotion in listed:
+        # What is in the wrong field may be dialogue: only what looks like a label is repeated.
+        shown = f" {emotion}" if isinstance(emotion, str) and LABEL_LIKE.fullmatch(emotion) else ""
+        _require(emotion in known, f"the emotion{shown} is unknown; there are {', '.join(known)}")
+    _require(len(set(listed)) == len(listed), "emotion names a label twice")
+    flag = prompt.task.flag_name
+    # 1 would be found in a list with True in it.
+    _require(row.get(flag) in ("yes", "no") or isinstance(row.get(flag), bool), f'{flag} is neither "yes" nor "no"')
+    lang = row.get("lang", "")
+    _require(isinstance(lang, str), "lang is not a text")
+    dialogue = _dialogue(row)
+    try:
+        prompt.encode_turn(dialogue)
+    except InvalidDialogueError as error:
+        raise ValueError(f"the tagger would refuse it: {error}") from None
+    return Labelled(dialogue, tuple(listed), row[flag] in ("yes", True), lang, "own")
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    _require(line.strip() != b"", "the line is blank")
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON (at column {error.colno})") from None
+    _require(isinstance(row, dict), "not a JSON object")
+    return dict(row)
+
+
+def _dialogue(row: dict[str, Any]) -> Dialogue:
+    for name in TEXTS[:2]:
+        _require(name in row, f"{name} is missing")
+    for name in TEXTS:
+        _require(isinstance(row.get(name, ""), str) or (name == TEXTS[2] and row[name] is None), f"{name} is not a text")
+    return Dialogue(row["user_last_message"], row["pika_response"], row.get("pika_last_message"))
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise ValueError(problem)
