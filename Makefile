@@ -41,7 +41,7 @@ $(INSTALLED): requirements/pipeline.txt requirements/dev.txt client/pyproject.to
 	@touch $@
 
 clean:
-	rm -rf checkpoints/*/awq checkpoints/*/trtllm checkpoints/*/engine-* checkpoints/*/triton-* checkpoints/*/*.log checkpoints/*/hf/manifest.json .doit.db*
+	rm -rf checkpoints/*/awq checkpoints/*/trtllm checkpoints/*/evaluation-* checkpoints/*/engine-* checkpoints/*/triton-* checkpoints/*/*.log checkpoints/*/hf/manifest.json .doit.db*
 
 distclean: clean
 	rm -rf .venv

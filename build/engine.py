@@ -21,17 +21,19 @@ TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "torch", "transf
 _TAIL_LINES = 15
 
 
-def command(model: Model, out: Path, cache: Path) -> list[str]:
-    """The model builder's command line for target cpu."""
+def command(checkpoint: Path, out: Path, cache: Path) -> list[str]:
+    """The model builder's command line for target cpu; a checkpoint that is not quantized is rounded to 4 bits by the builder itself."""
     options = ["int4_accuracy_level=1", "int4_nodes_to_exclude=/lm_head/MatMul", "prune_lm_head=true"]
     builder = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
-    places = ["-i", str(model.folder / "awq"), "-o", str(out), "-c", str(cache)]
+    places = ["-i", str(checkpoint), "-o", str(out), "-c", str(cache)]
     return [*builder, *places, "-p", "int4", "-e", "cpu", "--extra_options", *options]
 
 
 def plan(model: Model, target: Target) -> str:
     """The command as one shell-quoted line."""
-    return shlex.join(command(model, model.folder / f"engine-{target.name}", Path(tempfile.gettempdir()) / "model-builder-cache"))
+    return shlex.join(
+        command(model.folder / "awq", model.folder / f"engine-{target.name}", Path(tempfile.gettempdir()) / "model-builder-cache")
+    )
 
 
 def build_engine(model: Model, target: Target) -> None:
@@ -43,16 +45,19 @@ def build_engine(model: Model, target: Target) -> None:
     """
     final = model.folder / f"engine-{target.name}"
     awq = manifest.read(model.folder / "awq")
-    settings = {"intra_op_threads": target.intra_op_threads, "options": command(model, Path("out"), Path("cache"))[-3:]}
-    with (
-        tempfile.TemporaryDirectory(prefix="model-builder-") as cache,
-        manifest.new_folder(final, "build_engine", {"awq": awq.content_hash}, settings, manifest.versions(*TOOLS)) as draft,
-    ):
+    settings = {"intra_op_threads": target.intra_op_threads, "options": command(Path("awq"), Path("out"), Path("cache"))[-3:]}
+    with manifest.new_folder(final, "build_engine", {"awq": awq.content_hash}, settings, manifest.versions(*TOOLS)) as draft:
         print("building the ONNX Runtime GenAI engine from the AWQ checkpoint", flush=True)
-        _run(command(model, draft.path, Path(cache)), model.folder / "build_engine.log")
-        _set_threads(draft.path / "genai_config.json", target.intra_op_threads)
+        run_builder(model.folder / "awq", draft.path, target.intra_op_threads, model.folder / "build_engine.log")
     done = manifest.read(final)
     print(f"{final.relative_to(ROOT)}: {done.size_bytes / 1e6:.1f} MB, {done.duration_s:.0f} s", flush=True)
+
+
+def run_builder(checkpoint: Path, out: Path, threads: int, log: Path) -> None:
+    """Run the model builder, and set the number of threads in what it made. Raises as `build_engine`."""
+    with tempfile.TemporaryDirectory(prefix="model-builder-") as cache:
+        _run(command(checkpoint, out, Path(cache)), log)
+    _set_threads(out / "genai_config.json", threads)
 
 
 def _run(arguments: list[str], log: Path) -> None:

@@ -1,20 +1,26 @@
 """Training batches: dialogues with what the model should answer, as token ids.
 
-Three kinds of answer are taught: the code (one token, a distribution over acceptable emotions), and the two JSON forms, which begin with a
-stem that the server forces. Nothing else follows the assistant marker, so an unforced first token is always a code.
+Two kinds of answer are taught: the code (one token, a distribution over acceptable emotions), and JSON, which begins with a stem that the
+server forces; what follows the stem is learned. Nothing else follows the assistant marker, so an unforced first token is always a code.
 """
 
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from build.training import noise
 from build.training.dialogues import Corpus, Labelled
 from one_pass import CodeTable, Prompt, TextCodec
+from one_pass.text import WRITTEN
 
 JSON_SHARE = 0.2
+BARE_STEM_SHARE = 0.5
+"""Share of JSON answers with nothing forced but the opening `{"`: the strategy `json` generates the field names too."""
+FLAG_FIRST_SHARE = 0.4
+"""Share of JSON answers that begin with the flag, its name forced: the strategy `words` asks in this order."""
 BEST_EMOTION_SHARE = 0.75
 """Probability taught for the best emotion where others are acceptable too; the others divide the rest."""
 SPLITTING_RATE = 0.2
@@ -43,14 +49,18 @@ class Batch:
 class SplittingCodec(TextCodec):
     """Breaks words of the dialogue into random pieces (BPE dropout), so that a model learns from parts of words too."""
 
-    def __init__(self, tokenizer_json: str) -> None:
+    def __init__(self, tokenizer_json: str, dialogue_form: str = WRITTEN) -> None:
         """As TextCodec; templates are encoded as ever."""
-        super().__init__(tokenizer_json)
+        super().__init__(tokenizer_json, dialogue_form)
         self._plain.model.dropout = SPLITTING_RATE
 
 
 class Batches:
-    """An endless stream of batches; equal seeds give equal streams."""
+    """An endless stream of batches; equal seeds give equal streams.
+
+    A batch of the stream has every dialogue twice, in its first and in its second half, with noise of its own each time and an answer of
+    the same kind: so a model can be taught to answer both alike.
+    """
 
     def __init__(self, corpus: Corpus, prompt: Prompt, codes: CodeTable, vocab_size: int, batch_size: int) -> None:
         """Everything that does not change from batch to batch."""
@@ -61,12 +71,18 @@ class Batches:
         """Batches of the training split, without end."""
         rng = random.Random(seed)
         while True:
-            yield self.collate([self._corpus.sample(rng, "train") for _ in range(self._batch_size)], rng)
+            once = [self._corpus.sample(rng, "train", noisy=False) for _ in range(self._batch_size // 2)]
+            twins = [replace(example, dialogue=noise.disturb(rng, example.dialogue)) for example in once * 2]
+            in_json = [rng.random() < JSON_SHARE for _ in once] * 2
+            answers = [self._json_answer(example, rng) if wanted else ([], []) for example, wanted in zip(twins, in_json, strict=True)]
+            yield self._collate(twins, answers)
 
-    def collate(self, examples: list[Labelled], rng: random.Random | None = None) -> Batch:
-        """Examples as a batch. Without `rng` every answer is a code."""
+    def collate(self, examples: list[Labelled]) -> Batch:
+        """Examples as a batch, to be answered with codes."""
+        return self._collate(examples, [([], [])] * len(examples))
+
+    def _collate(self, examples: list[Labelled], answers: list[tuple[list[int], list[int]]]) -> Batch:
         turns = [self._prompt.encode_turn(example.dialogue) for example in examples]
-        answers = [self._json_answer(example, rng) if rng and rng.random() < JSON_SHARE else ([], []) for example in examples]
         rows = [turn + stem + rest for turn, (stem, rest) in zip(turns, answers, strict=True)]
         n, longest = len(rows), max(map(len, rows))
         ids = torch.zeros(n, longest, dtype=torch.int64)
@@ -87,15 +103,19 @@ class Batches:
         return Batch(ids, torch.tensor([len(row) for row in rows]), dialogue, json_targets, code_positions, code_targets)
 
     def _json_answer(self, example: Labelled, rng: random.Random) -> tuple[list[int], list[int]]:
-        """(ids of the forced stem, ids of the rest with the end marker) of a JSON answer, in one of the two orders of fields."""
-        flag = (self._prompt.task.flag_name, "yes" if example.celebrate else "no")
-        pairs = [("emotion_name", example.emotion), flag]
-        if rng.random() < 0.4:
+        """(ids of the forced stem, ids of the rest with the end marker) of a JSON answer.
+
+        After the bare stem the emotion always comes first, as in the JSON that the users' present system asks for: with both orders taught,
+        the first field name would be a guess. After a stem that names the first field either order may come.
+        """
+        task = self._prompt.task
+        pairs = [("emotion_name", example.emotion), (task.flag_name, "yes" if example.celebrate else "no")]
+        form = rng.random()
+        if form >= 1.0 - FLAG_FIRST_SHARE:
             pairs.reverse()
-        text = json.dumps(dict(pairs))
-        stem = text[: text.index(":") + 3]
-        codec = self._prompt.codec
-        return codec.encode_template(stem), codec.encode_template(text[len(stem) :] + self._prompt.task.template.example_end)
+        text = json.dumps(dict(pairs), ensure_ascii=False)
+        stem = text[:2] if form < BARE_STEM_SHARE else text[: text.index('": "') + 4]
+        return self._prompt.answer_ids(stem), self._prompt.answer_ids(text[len(stem) :] + task.template.example_end, after=stem)
 
 
 def shares(emotions: tuple[str, ...]) -> dict[str, float]:

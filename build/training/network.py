@@ -1,4 +1,4 @@
-"""The embedded model's shape, and how its files are written.
+"""The embedded model's shape, how it is computed after the shared prefix, and how its files are written.
 
 Phi-3's architecture at a size that tags within milliseconds on one CPU core. What AutoAWQ and the engines ask of the shape: in_features
 multiples of 128, out_features multiples of 64, as many key-value heads as heads, an lm_head of its own.
@@ -10,17 +10,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import Phi3Config, Phi3ForCausalLM
+from transformers import DynamicCache, Phi3Config, Phi3ForCausalLM
 
 MAX_TOKENS = 1024
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 768,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 6,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
+"""Chosen by measurement, see docs/embedded_model.md."""
 
 
 def config_fields(vocab_size: int, end_of_text_id: int, bos_id: int) -> dict[str, Any]:
@@ -56,6 +57,15 @@ def build(fields: dict[str, Any], dropout: float) -> Phi3ForCausalLM:
     config = Phi3Config(**{**fields, "embd_pdrop": dropout, "resid_pdrop": dropout, "torch_dtype": "float32"})
     config._attn_implementation = "sdpa"
     return Phi3ForCausalLM(config)
+
+
+def after_prefix(model: Phi3ForCausalLM, prefix: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+    """Last hidden states [B, T, hidden_size] of B rows that all follow one prefix [1, P], which is computed once."""
+    cache = DynamicCache()
+    model.model(input_ids=prefix, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(next(iter(inputs.values())).shape[0])
+    hidden: torch.Tensor = model.model(**inputs, past_key_values=cache, use_cache=True).last_hidden_state
+    return hidden
 
 
 def save(weights: dict[str, torch.Tensor], fields: dict[str, Any], end_ids: list[int], folder: Path) -> None:

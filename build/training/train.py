@@ -19,22 +19,19 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
-from transformers import DynamicCache, Phi3ForCausalLM
+from transformers import Phi3ForCausalLM
 
 from build import ROOT, manifest, settings
 from build.download import HASHES
-from build.training import network, tokenizer
+from build.training import losses, network, tokenizer
 from build.training.batches import Batch, Batches, SplittingCodec
 from build.training.dialogues import Corpus
-from build.training.evaluate import accuracy, best_threshold, predict
+from build.training.evaluate import accuracy, answer_logits, best_temperature, best_threshold, confusion, predict
 from one_pass import NO_LIMITS, CodeTable, Prompt, Task, TextCodec
 
 WORKERS = 7
 """Part of what a seed means: each worker has a stream of its own."""
-WORD_DROPOUT = 0.3
 DROPOUT = 0.2
-LANGUAGE_MODELLING_WEIGHT = 2.0
-"""Guessing the next word of the dialogue is not the task, but it teaches what words mean: without it, held-out frames fare worse."""
 WEIGHT_AVERAGE_DECAY = 0.999
 VALIDATION_SEED, VALIDATION_SIZE, TEST_SEED, TEST_SIZE = 7, 2000, 8, 4000
 
@@ -55,15 +52,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--shape", nargs="*", default=[], metavar="FIELD=N", help="other values for network.SHAPE, to compare sizes")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
-    train(**vars(arguments))
+    arguments = vars(parser.parse_args())
+    arguments["shape"] = {field: int(value) for field, value in (each.split("=") for each in arguments["shape"])}
+    train(**arguments)
 
 
-def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: int, device: str) -> None:
-    """Make a checkpoint in `out`, with `training.json` (settings, curves, test figures) and SHA256SUMS beside it."""
+def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: dict[str, int], seed: int, device: str) -> None:
+    """Make a checkpoint in `out`, with `training.json` (settings, curves, test figures) and SHA256SUMS beside it.
+
+    The threshold that validation chooses is in `training.json`; `threshold.store` puts it into the prompt file.
+    """
     started = time.monotonic()
+    torch.set_num_threads(2)  # the workers need the other cores
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every length of batch
     out.mkdir(parents=True, exist_ok=True)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.manual_seed(seed)
@@ -75,7 +79,7 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
     codec = TextCodec.load(out / "tokenizer.json")
     prompt, codes = Prompt(task, codec, tokens_per_block, NO_LIMITS), CodeTable(task, codec)
     end_of_text = bpe.token_to_id(tokenizer.END_OF_TEXT)
-    fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>"))
+    fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>")) | shape
     model = network.build(fields, DROPOUT).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
@@ -89,26 +93,33 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, seed: in
         return accuracy(validation, predict(model, batches, prompt, codes, validation, device), task)
 
     curve, model = _run(model, stream, prompt.prefix_ids, steps, learning_rate, device, validate)
+    temperature = best_temperature(validation, answer_logits(model, batches, prompt, validation, device), codes)
+    with torch.no_grad():
+        model.model.norm.weight /= temperature  # divides all logits: whoever reads them need not know of it
     network.save(model.state_dict(), fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
     threshold = best_threshold(validation, predict(model, batches, prompt, codes, validation, device))
     tests: dict[str, Any] = {}
     for name, noisy in (("clean", False), ("noisy", True)):
         rng = random.Random(TEST_SEED)
         examples = [corpus.sample(rng, "test", noisy) for _ in range(TEST_SIZE)]
-        tests[name] = accuracy(examples, predict(model, batches, prompt, codes, examples, device), task)
+        tags = predict(model, batches, prompt, codes, examples, device)
+        tests[name] = accuracy(examples, tags, task)
         print(f"test, {name}: {json.dumps(tests[name])}", flush=True)
+        tests[name]["confusion"] = confusion(examples, tags, task)
     report = {
         "seed": seed,
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "shape": {field: fields[field] for field in network.SHAPE},
         "parameters": parameters,
         "task_sha256": manifest.sha256_of(task_file),
-        "corpus_sha256": _corpus_hash(),
+        "corpus_sha256": corpus_hash(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "tools": manifest.versions("torch", "transformers", "tokenizers"),
         "duration_s": round(time.monotonic() - started),
         "curve": curve,
+        "temperature_chosen_on_validation": round(temperature, 4),
         "threshold_chosen_on_validation": threshold,
         "test": tests,
     }
@@ -138,10 +149,9 @@ def _run(
     model.train()
     for step, batch in zip(range(1, steps + 1), loader, strict=False):
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            losses = _losses(model, prefix, batch, device)
-        loss = losses["code"] + 0.5 * losses["json"] + LANGUAGE_MODELLING_WEIGHT * losses["dialogue"]
+            parts = losses.losses(model, prefix, batch, device)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses.total(parts).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -152,29 +162,11 @@ def _run(
             result = validate(average)
             if result["emotion"] + result["celebrate"] > best_score:
                 best, best_score = copy.deepcopy(average), result["emotion"] + result["celebrate"]
-            row = {"step": step, **{name: round(value.item(), 4) for name, value in losses.items()}}
+            row = {"step": step, **{name: round(value.item(), 4) for name, value in parts.items()}}
             row |= {"validation_emotion": result["emotion"], "validation_celebrate": result["celebrate"]}
             curve.append(row)
             print(f"{time.monotonic() - started:6.0f} s  {json.dumps(row)}", flush=True)
     return curve, best
-
-
-def _losses(model: Phi3ForCausalLM, prefix: torch.Tensor, batch: Batch, device: str) -> dict[str, torch.Tensor]:
-    ids, lengths = batch.ids.to(device, non_blocking=True), batch.lengths.to(device)
-    cache = DynamicCache()
-    model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    cache.batch_repeat_interleave(ids.shape[0])
-    keep = torch.rand(ids.shape, device=device) > WORD_DROPOUT
-    keep |= torch.arange(ids.shape[1], device=device) >= (lengths - 2)[:, None]  # never the assistant marker
-    embedded = model.model.embed_tokens(ids) * keep[..., None]
-    logits = model(inputs_embeds=embedded, past_key_values=cache, use_cache=True).logits.float()
-    has_code = (batch.code_positions >= 0).nonzero()[:, 0]
-    at = logits[has_code.to(device), batch.code_positions[has_code].to(device)]
-    return {
-        "code": torch.nn.functional.cross_entropy(at, batch.code_targets[has_code].to(device)),
-        "json": torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.json_targets.to(device).flatten()),
-        "dialogue": torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.dialogue_targets.to(device).flatten()),
-    }
 
 
 def _groups(model: Phi3ForCausalLM) -> list[dict[str, Any]]:
@@ -183,7 +175,8 @@ def _groups(model: Phi3ForCausalLM) -> list[dict[str, Any]]:
     return [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
 
 
-def _corpus_hash() -> str:
+def corpus_hash() -> str:
+    """SHA-256 over names and contents of all corpus files."""
     folder = ROOT / "build" / "training" / "corpus"
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".txt", ".jsonl")):

@@ -33,7 +33,7 @@ def use_builder(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -
 
 
 def test_the_command_line_has_exactly_the_flags_that_were_measured(place: Checkout) -> None:
-    assert engine.command(place.model, Path("/out"), Path("/cache")) == [
+    assert engine.command(place.model.folder / "awq", Path("/out"), Path("/cache")) == [
         sys.executable,
         "-m",
         "onnxruntime_genai.models.builder",
@@ -58,7 +58,7 @@ def test_the_plan_is_one_line_that_a_shell_reads_back_as_the_command(place: Chec
     monkeypatch.setattr("tempfile.tempdir", "/tmp/a folder")
     line = engine.plan(place.model, place.target)
     assert "\n" not in line
-    expected = engine.command(place.model, place.model.folder / "engine-cpu", Path("/tmp/a folder/model-builder-cache"))
+    expected = engine.command(place.model.folder / "awq", place.model.folder / "engine-cpu", Path("/tmp/a folder/model-builder-cache"))
     assert shlex.split(line) == expected
 
 
