@@ -7,11 +7,12 @@
     doit info quantize                          why a stage would run again
     doit dry_run=yes build_engine               say what would be done, do nothing
 
-Settings are given as name=value before the task: model, target, strategy, dry_run, source, grpc_port, http_port, metrics_port.
+Settings are given as name=value before the task: model, target, gpu, layout, strategy, dry_run, source, grpc_port, http_port, metrics_port.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
 import functools
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -22,8 +23,23 @@ from doit import get_var
 from doit.exceptions import TaskFailed
 from doit.tools import Interactive, config_changed
 
-from build import ROOT, calibration, convert, demo, download, engine, evaluate, manifest, quantize, repository, serve, settings
-from build.errors import PipelineError
+from build import (
+    ROOT,
+    calibration,
+    convert,
+    demo,
+    download,
+    engine,
+    evaluate,
+    manifest,
+    quantize,
+    repository,
+    serve,
+    settings,
+    trtllm_build,
+    trtllm_layout,
+)
+from build.errors import PipelineError, SettingError
 from one_pass import TaskError
 from pika_tagger import TaggerError
 
@@ -32,6 +48,8 @@ try:
     TARGET = settings.target(get_var("target", "cpu"))
     PORTS = settings.ports(get_var("grpc_port", "8001"), get_var("http_port", "8000"), get_var("metrics_port", "8002"))
     STRATEGY = repository.known_strategy(get_var("strategy", "codes"))
+    LAYOUT = trtllm_layout.named(get_var("layout", trtllm_layout.AWQ.name))
+    GPU = settings.gpu_index(get_var("gpu", "0"))
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     SOURCE = get_var("source", None)
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
@@ -50,7 +68,10 @@ DOIT_CONFIG = {
 
 HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
 ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
-CONVERTER = [ROOT / "build" / f"{name}.py" for name in ("convert", "awq", "awq_config", "trtllm_checkpoint", "safetensors_stream")]
+CONVERTER = [
+    ROOT / "build" / f"{name}.py"
+    for name in ("convert", "awq", "awq_config", "trtllm_checkpoint", "trtllm_layout", "mixed_gemm", "safetensors_stream")
+]
 CORPUS = sorted(path for path in (ROOT / "build" / "training" / "corpus").rglob("*") if path.suffix in (".txt", ".jsonl"))
 
 
@@ -80,17 +101,28 @@ def task_quantize() -> dict[str, Any]:
 
 def task_convert() -> dict[str, Any]:
     """convert the AWQ checkpoint to a TensorRT-LLM checkpoint, bit for bit"""
-    return stage(
-        lambda: print(convert.summary(convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}), TRTLLM.relative_to(ROOT))),
-        makes=TRTLLM,
-        after=[AWQ],
-        sources=CONVERTER,
-        settings={},
-    )
+
+    def run() -> None:
+        made = convert.convert(AWQ, TRTLLM, {"awq": manifest.read(AWQ).content_hash}, layout=LAYOUT)
+        print(convert.summary(made, TRTLLM.relative_to(ROOT)))
+
+    return stage(run, makes=TRTLLM, after=[AWQ], sources=CONVERTER, settings={"layout": LAYOUT.name})
 
 
 def task_build_engine() -> dict[str, Any]:
-    """build the engine of the target: ONNX Runtime GenAI on cpu"""
+    """build the engine of the target: ONNX Runtime GenAI on cpu, TensorRT-LLM on a GPU"""
+    if TARGET.gpu is not None:
+        task = stage(
+            lambda: trtllm_build.build_engine(MODEL, TARGET, GPU),
+            makes=ENGINE,
+            after=[TRTLLM],
+            sources=[trtllm_build.__file__],
+            settings=trtllm_build.recorded_settings(MODEL, TARGET),
+            command=trtllm_build.plan(MODEL, TARGET, GPU),
+        )
+        if not DRY_RUN:
+            task["uptodate"].append((trtllm_build.is_current, [MODEL, TARGET, GPU]))
+        return task
     return stage(
         lambda: engine.build_engine(MODEL, TARGET),
         makes=ENGINE,
@@ -143,7 +175,9 @@ def task_train() -> dict[str, Any]:
         [sys.executable, "-m", "build.training.threshold", str(HF)],
         [sys.executable, "-m", "build.training.report", str(HF), str(ROOT / "docs" / "pictures")],
     ]
-    return {"actions": [["echo", *command] if DRY_RUN else command for command in commands], "uptodate": [False]}
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, " && ".join(shlex.join(command) for command in commands))]}
+    return {"actions": commands, "uptodate": [False]}
 
 
 def task_finetune() -> dict[str, Any]:
@@ -181,7 +215,17 @@ def command_task(action: Callable[[], None], plan: str) -> dict[str, Any]:
     """A task that runs every time it is asked for, on a finished model repository."""
     if DRY_RUN:
         return {"actions": [functools.partial(say, plan)]}
+    if TARGET.gpu is not None:
+        return {"actions": [guarded(refuse_gpu)], "uptodate": [False]}
     return {"actions": [guarded(action)], "task_dep": ["model_repository"], "uptodate": [False]}
+
+
+def refuse_gpu() -> None:
+    """The server of this environment has no backend for TensorRT-LLM's engines."""
+    raise SettingError(
+        f"target={TARGET.name} is served in {settings.container().image}, over {REPOSITORY} at {settings.container().model_repository}, "
+        "not by the server of this environment: see docs/gpu_target.md"
+    )
 
 
 def say(text: str) -> None:

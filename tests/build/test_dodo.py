@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from doit import doit_cmd
 from doit.exceptions import TaskFailed
+from doit.tools import config_changed
 
-from build import ROOT, engine, settings
+from build import ROOT, engine, settings, trtllm_build
 from build.errors import PortInUseError, SourceError
 from pika_tagger import TaggerError
 
@@ -77,6 +78,49 @@ def test_a_dry_run_is_about_the_model_that_was_named(tmp_path: Path) -> None:
     assert not (settings.CHECKPOINTS / "phi-3-mini" / "engine-cpu").exists()
 
 
+@pytest.mark.parametrize("target", ["l4", "rtx3090", "a10g"])
+@pytest.mark.parametrize("model", ["pika-tiny", "phi-3-mini"])
+def test_the_command_for_a_gpu_is_one_line_alone_on_stdout(tmp_path: Path, model: str, target: str) -> None:
+    done = doit(tmp_path, "run", f"model={model}", f"target={target}", "gpu=1", "dry_run=yes", "build_engine")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == trtllm_build.plan(settings.model(model), settings.target(target), 1) + "\n"
+    assert "trtllm-build" in shlex.split(done.stdout)
+
+
+@pytest.mark.usefixtures("variables")
+def test_a_gpu_engine_depends_on_the_converted_checkpoint_and_on_its_flags() -> None:
+    doit_cmd.set_var("target", "l4")
+    task = runpy.run_path(str(ROOT / "dodo.py"))["task_build_engine"]()
+    folder = settings.model("pika-tiny").folder
+    assert str(folder / "trtllm" / "manifest.json") in task["file_dep"]
+    assert str(folder / "awq" / "manifest.json") not in task["file_dep"]
+    assert task["targets"] == [str(folder / "engine-l4" / "manifest.json")]
+    (changed,) = [check for check in task["uptodate"] if isinstance(check, config_changed)]
+    assert changed.config == trtllm_build.recorded_settings(settings.model("pika-tiny"), settings.target("l4"))
+    assert (trtllm_build.is_current, [settings.model("pika-tiny"), settings.target("l4"), 0]) in task["uptodate"]
+
+
+@pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize("name", ["serve", "demo", "evaluate"])
+def test_a_gpu_target_is_not_served_by_a_server_that_cannot(name: str) -> None:
+    doit_cmd.set_var("target", "l4")
+    task = runpy.run_path(str(ROOT / "dodo.py"))[f"task_{name}"]()
+    assert "task_dep" not in task  # nothing is built first
+    (action,) = task["actions"]
+    failed = action()
+    assert isinstance(failed, TaskFailed)
+    assert failed.get_msg().strip().startswith("SettingError: target=l4 is served in nvcr.io/nvidia/tritonserver")
+
+
+@pytest.mark.usefixtures("variables")
+def test_the_converter_runs_again_for_another_layout() -> None:
+    def settings_of(layout: str) -> object:
+        doit_cmd.set_var("layout", layout)
+        return runpy.run_path(str(ROOT / "dodo.py"))["task_convert"]()["uptodate"][0].config
+
+    assert settings_of("gptq") != settings_of("awq")
+
+
 @pytest.mark.parametrize("task", sorted(THERE_SO_FAR))
 def test_a_dry_run_says_one_line_and_makes_nothing(task: str, tmp_path: Path) -> None:
     folder = settings.model("phi-3-mini").folder
@@ -120,6 +164,8 @@ def test_the_embedded_model_is_never_cleaned_away() -> None:
     [
         ("model=pika", "model=pika is not known; presets.toml has pika-tiny, phi-3-mini"),
         ("target=tpu", "target=tpu is not known; presets.toml has"),
+        ("gpu=all", "gpu=all is not the number of a GPU"),
+        ("layout=marlin", "layout=marlin is not known: give one of awq, gptq"),
         ("dry_run=perhaps", "dry_run=perhaps is neither yes nor no"),
         ("grpc_port=http", "grpc_port=http is not a port; give a number from 1 to 65535"),
         ("grpc_port=8000", "http_port=8000 is given twice; the three ports must differ"),

@@ -4,12 +4,10 @@ import dataclasses
 import re
 from pathlib import Path
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from build import manifest
-from build.download import WANTED, download
+from build.download import download
 from build.errors import SourceError
 from build.settings import Hub, Model
 from tests.support.checkout import Checkout, checkpoint
@@ -156,35 +154,16 @@ def from_hub(model: Model) -> Model:
     return dataclasses.replace(model, source=None, hub=Hub("me/mine", "0123abc"))
 
 
-def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files_only(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
-
-    def snapshot_download(repo: str, **options: object) -> str:
-        asked.update(options, repo=repo)
-        return str(checkpoint(place.root / "cache"))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    download(from_hub(place.model))
-    assert asked == {"repo": "me/mine", "revision": "0123abc", "allow_patterns": list(WANTED)}
-    assert manifest.verify_contents(place.model.folder / "hf").settings["origin"] == "me/mine@0123abc"
-
-
-@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no network"), OSError("no network")])
-def test_a_hub_that_cannot_be_reached_is_refused_with_two_ways_out(
-    place: Checkout, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def snapshot_download(*_: object, **__: object) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(SourceError, match=r"me/mine could not be fetched: no network\nRun the task again to resume, .* source=DIR"):
-        download(from_hub(place.model))
-    assert place.left() == []
-
-
 def test_a_directory_takes_the_place_of_the_hub(place: Checkout) -> None:
     download(from_hub(place.model), str(checkpoint(place.root / "mine")))
     assert manifest.read(place.model.folder / "hf").settings["origin"] == str(place.root / "mine")
+
+
+def test_a_revision_without_a_hub_is_refused(place: Checkout) -> None:
+    with pytest.raises(SourceError, match=r"revision=main is of no use: /mine is a directory, only a hub has revisions"):
+        download(from_hub(place.model), "/mine", revision="main")
+    with pytest.raises(SourceError, match=r"checkpoints/small/hf is a directory, only a hub has revisions"):
+        download(place.model, revision="main")
 
 
 def test_a_preset_without_any_source_is_refused(place: Checkout) -> None:

@@ -1,7 +1,8 @@
 """Independent readers of quantized checkpoints: what weights do they mean?
 
 Nothing here comes from `build`. The AutoAWQ side runs AutoAWQ's own unpacking code; the TensorRT-LLM side is written from the formula of
-its kernel, W[n, k] = scale * q_signed + zero. Both give a whole HF Phi3ForCausalLM state dict in float32.
+its kernel, W[n, k] = scale * q_signed + zero, and for layout=gptq from the order in which the kernel reads
+(`tests.support.mixed_gemm_kernel`). Both give a whole HF Phi3ForCausalLM state dict in float32.
 """
 
 import importlib.util
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
+
+from tests.support import mixed_gemm_kernel
 
 AWQ_MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 GROUP_SIZE = 128
@@ -71,9 +74,14 @@ def awq_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
 
 
 def trtllm_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
-    pairs = tensors[f"{module}.weight"].to(torch.int16)
+    """A layer of either layout: they are told apart by the dtype of the weights."""
+    weight, scales, zeros = (tensors[f"{module}.{part}"] for part in ("weight", "weights_scaling_factor", "zero"))
+    if weight.dtype == torch.float16:
+        signed = mixed_gemm_kernel.read(weight.numpy().tobytes(), weight.shape[0], weight.shape[1] * 4)
+        return Linear(torch.from_numpy(signed).to(torch.int16), scales.T, zeros.T)
+    pairs = weight.to(torch.int16)
     q = torch.stack((pairs % 16, pairs // 16 % 16), dim=1).flatten(0, 1)  # torch's % and // round down, so both are 0..15
-    return Linear(torch.where(q < 8, q, q - 16), tensors[f"{module}.weights_scaling_factor"], tensors[f"{module}.zero"].T)
+    return Linear(torch.where(q < 8, q, q - 16), scales, zeros.T)
 
 
 def from_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
@@ -91,9 +99,9 @@ def from_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
 
 
 def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:
-    """The float32 state dict that a TensorRT-LLM W4A16_AWQ checkpoint with zero points means, in HF's names and order of gate and up."""
+    """The float32 state dict that a TensorRT-LLM checkpoint with zero points means, in HF's names and order of gate and up."""
     config: dict[str, Any] = json.loads((trtllm_dir / "config.json").read_text())
-    assert config["quantization"]["quant_algo"] == "W4A16_AWQ"
+    assert config["quantization"]["quant_algo"] in ("W4A16_AWQ", "W4A16_GPTQ")
     tensors = load_file(trtllm_dir / "rank0.safetensors")
     state: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
@@ -101,7 +109,7 @@ def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:
         if part != "weight":
             continue
         value = tensor.float()
-        if tensor.dtype == torch.int8:
+        if f"{module}.zero" in tensors:
             q, scales, zeros = trtllm_linear(tensors, module)
             value = q * _per_input(scales) + _per_input(zeros)
         if module.endswith("mlp.fc"):
