@@ -7,7 +7,8 @@
     doit info quantize                          why a stage would run again
     doit dry_run=yes build_engine               say what would be done, do nothing
 
-Settings are given as name=value before the task: model, target, gpu, layout, strategy, dry_run, source, grpc_port, http_port, metrics_port.
+Settings are given as name=value before the task: model, target, gpu, layout, strategy, dry_run, source, revision, awq_source, json, grpc_port,
+http_port, metrics_port; for evaluate data and limits; for finetune data and steps.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -170,14 +171,14 @@ def task_evaluate() -> dict[str, Any]:
 
 def task_train() -> dict[str, Any]:
     """train the embedded model anew: minutes on a GPU, hours without one"""
+    checkpoint = str(settings.model("pika-tiny").folder / "hf")  # whatever model= says: no other is trained from nothing
     commands = [
-        [sys.executable, "-m", "build.training.train", str(HF)],
-        [sys.executable, "-m", "build.training.threshold", str(HF)],
-        [sys.executable, "-m", "build.training.report", str(HF), str(ROOT / "docs" / "pictures")],
+        [sys.executable, "-m", "build.training.train", checkpoint],
+        [sys.executable, "-m", "build.training.threshold", checkpoint],
+        [sys.executable, "-m", "build.training.report", checkpoint, str(ROOT / "docs" / "pictures")],
     ]
-    if DRY_RUN:
-        return {"actions": [functools.partial(say, " && ".join(shlex.join(command) for command in commands))]}
-    return {"actions": commands, "uptodate": [False]}
+    plan = functools.partial(say, " && ".join(map(shlex.join, commands)))
+    return {"actions": [plan] if DRY_RUN else commands, "uptodate": [False]}
 
 
 def task_finetune() -> dict[str, Any]:

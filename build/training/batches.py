@@ -47,7 +47,10 @@ class Batch:
 
 
 class SplittingCodec(TextCodec):
-    """Breaks words of the dialogue into random pieces (BPE dropout), so that a model learns from parts of words too."""
+    """Breaks words of the dialogue into random pieces (BPE dropout), so that a model learns from parts of words too.
+
+    The pieces are drawn by the tokenizers library, from a source of its own that cannot be seeded.
+    """
 
     def __init__(self, tokenizer_json: str, dialogue_form: str = WRITTEN) -> None:
         """As TextCodec; templates are encoded as ever."""
@@ -56,7 +59,7 @@ class SplittingCodec(TextCodec):
 
 
 class Batches:
-    """An endless stream of batches; equal seeds give equal streams.
+    """An endless stream of batches; equal seeds give equal dialogues and answers.
 
     A batch of the stream has every dialogue twice, in its first and in its second half, with noise of its own each time and an answer of
     the same kind: so a model can be taught to answer both alike.

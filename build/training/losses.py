@@ -9,7 +9,7 @@ from build.training.batches import IGNORE, Batch
 WORD_DROPOUT = 0.3
 """Share of words that are blanked, so that none alone decides."""
 WEIGHTS = {"code": 1.0, "twins": 0.5, "json": 0.5, "dialogue": 2.0}
-"""code: the answer letter. twins: that two disturbed forms of a dialogue are answered differently. json: the JSON answer. dialogue:
+"""code: the answer letter. twins: how differently two disturbed forms of a dialogue are answered. json: the JSON answer. dialogue:
 guessing the next word of the dialogue is not the task, but it teaches what words mean: without it, held-out frames fare worse."""
 
 

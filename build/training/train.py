@@ -2,8 +2,9 @@
 
 Minutes on a GPU, hours on a CPU. The prefix is the same for every dialogue, so it is computed once a step and its keys and values are
 shared by the batch; gradients flow through it as they would otherwise. What is written is the running average of the weights at the moment
-when it did best on the validation split; neither the test split nor the hand-written evaluation file is looked at before that. The data are
-the same for equal seeds; the weights also depend on the GPU's order of additions.
+when it did best on the validation split; neither the test split nor the hand-written evaluation file is looked at before that. The
+dialogues are the same for equal seeds; the weights also depend on how words are cut into pieces (see `batches.SplittingCodec`) and on the
+GPU's order of additions.
 """
 
 import argparse

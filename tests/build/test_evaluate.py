@@ -108,7 +108,7 @@ def test_everything_is_asked_and_written(built: Checkout, triton: Triton, data: 
     assert content["runs"]["words"]["figures"]["emotion"] == {"accuracy": 2 / 3, "right": 2, "total": 3}
     assert content["runs"]["unquantized"]["figures"]["emotion"]["total"] == 3
     assert content["runs"]["unquantized"]["figures"]["failed"] == 0
-    assert content["settings"]["celebrate_threshold"] == 0.5
+    assert content["settings"]["celebrate_threshold"] == Task.load(built.model.task_file).flag_threshold
     assert content["awq_against_unquantized"]["emotion"]["rows"] == 3
     text = (folder(built) / "report.txt").read_text(encoding="utf-8")
     assert text.startswith("small on target cpu, 3 dialogues of own.jsonl\n")
@@ -129,7 +129,8 @@ def test_the_pictures_are_of_the_answers_by_codes_with_the_threshold_of_the_task
     evaluate.evaluate(built.model, built.target, None, Asked(data, Wanted(), None))
     ((figures, _, title),) = drawn
     assert figures.celebrate_yes.false == 2
-    assert figures.celebrate_thresholds.present == (0.5, 0.5)
+    threshold = Task.load(built.model.task_file).flag_threshold
+    assert figures.celebrate_thresholds.present == (threshold, threshold)
     assert title == "codes, small AWQ"
 
 

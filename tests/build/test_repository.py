@@ -183,7 +183,7 @@ def test_labels_that_words_cannot_tell_apart_are_refused_with_both(
     ("old", "new", "words"),
     [
         ('code = "h"', 'code = "c"', "two labels share the code 'c'"),
-        ("threshold = ", 'threshold = "half" # ', "could not convert string to float"),
+        ("threshold = 0.", "threshold = 1.", "it is a probability between 0 and 1"),
         ("Oh no, I am so sorry.", " ", "an example cannot be asked: pika_response is blank"),
     ],
 )

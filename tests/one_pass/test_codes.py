@@ -107,7 +107,7 @@ def test_probabilities_are_those_of_a_naive_softmax_over_the_codes(kind: str, da
     assert tag.emotion_scores.tolist() == pytest.approx(by_label, abs=1e-6)
     assert tag.emotion_scores[task.label_names.index(tag.emotion_name)] == tag.emotion_scores.max()
     assert tag.flag_score == pytest.approx(sum(expected[label.code.upper()] for label in task.labels))
-    assert tag.flag == (tag.flag_score >= 0.5)
+    assert tag.flag == (tag.flag_score >= task.flag_threshold)
 
 
 @pytest.mark.parametrize("noise", [50.0, 3e38, math.inf, math.nan])
