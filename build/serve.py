@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import manifest, triton
+from build import manifest, settings, triton
 from build.errors import PortInUseError, ServerError
-from build.repository import TAGGER_INSTANCES
+from build.repository import tagger_instances
 from build.settings import Model, Ports, Target
 from pika_tagger import TaggerClient, TaggerError
 
@@ -57,7 +57,8 @@ class Server:
                     if time.monotonic() > give_up:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
                 else:
-                    for _ in range(TAGGER_INSTANCES):  # the first answer of each takes several times as long as any later one
+                    # The first answer of each takes several times as long as any later one. What is served here is always target cpu.
+                    for _ in range(tagger_instances(settings.target("cpu"))):
                         client.health()
                     return
 

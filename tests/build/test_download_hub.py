@@ -200,6 +200,7 @@ def test_a_revision_that_does_not_exist_is_refused(box: Box, hub: HubServer) -> 
 def test_another_revision_can_be_asked_for(box: Box) -> None:
     box.download(COMMIT, commit="f" * 40)
     assert box.has_it()
+    assert manifest.setting(box.hf, "revision") == COMMIT
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT[:7], COMMIT.upper()])

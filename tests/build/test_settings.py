@@ -59,7 +59,7 @@ def test_gpu_targets_name_their_gpu_and_claim_nothing(name: str, gpu: str, sm: i
 def test_the_container_is_pinned_and_says_what_is_in_it() -> None:
     container = settings.container()
     assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-trtllm-python-py3", container.image)
-    assert (container.tensorrt_llm, container.tensorrt) == ("1.0.0", "10.11.0.33")
+    assert (container.tensorrt_llm, container.tensorrt, container.cuda) == ("1.0.0", "10.11.0.33", "12.9")
     assert Path(container.model_repository).is_absolute()
 
 
@@ -178,8 +178,9 @@ def test_a_target_that_lacks_something_is_refused(presets: Path, text: str, word
         settings.target("mine")
 
 
-def test_a_container_that_lacks_something_is_refused(presets: Path) -> None:
-    presets.write_text('[container]\nimage = "x"\n')
+@pytest.mark.parametrize("text", ['image = "x"', 'image = "x"\n[container.drivers]\nfull = "575"'])
+def test_a_container_that_lacks_something_is_refused(presets: Path, text: str) -> None:
+    presets.write_text(f"[container]\n{text}\n")
     with pytest.raises(SettingError, match=r"^\[container\] in presets\.toml .* settings\.Container"):
         settings.container()
 
