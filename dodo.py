@@ -24,7 +24,21 @@ from doit import get_var
 from doit.exceptions import TaskFailed
 from doit.tools import Interactive, config_changed
 
-from build import ROOT, calibration, convert, demo, download, engine, evaluate, manifest, quantize, repository, serve, settings
+from build import (
+    ROOT,
+    calibration,
+    convert,
+    demo,
+    download,
+    engine,
+    evaluate,
+    last_token,
+    manifest,
+    quantize,
+    repository,
+    serve,
+    settings,
+)
 from build.errors import PipelineError
 from one_pass import TaskError
 from pika_tagger import TaggerError
@@ -97,7 +111,7 @@ def task_build_engine() -> dict[str, Any]:
         lambda: engine.build_engine(MODEL, TARGET),
         makes=ENGINE,
         after=[AWQ],
-        sources=[engine.__file__],
+        sources=[engine.__file__, last_token.__file__],
         settings={"intra_op_threads": TARGET.intra_op_threads, **manifest.versions(*engine.TOOLS)},
         command=engine.plan(MODEL, TARGET),
     )
@@ -139,10 +153,13 @@ def task_evaluate() -> dict[str, Any]:
 
 
 def task_train() -> dict[str, Any]:
-    """train the embedded model anew: minutes on a GPU, hours without one"""
-    checkpoint = str(settings.model("pika-tiny").folder / "hf")  # whatever model= says: no other is trained from nothing
+    """train the embedded model anew, its teachers first: minutes on a GPU, hours without one"""
+    place = settings.model("pika-tiny").folder  # whatever model= says: no other is trained from nothing
+    checkpoint, teachers = str(place / "hf"), {seed: str(place / f"teacher-{seed}") for seed in ("20261120", "20261121")}
+    training = [sys.executable, "-m", "build.training.train"]
     commands = [
-        [sys.executable, "-m", "build.training.train", checkpoint],
+        *([*training, folder, "--teacher-size", "--seed", seed] for seed, folder in teachers.items()),
+        [*training, checkpoint, "--steps", "5500", "--teachers", *teachers.values()],
         [sys.executable, "-m", "build.training.threshold", checkpoint],
         [sys.executable, "-m", "build.training.report", checkpoint, str(ROOT / "docs" / "pictures")],
     ]
