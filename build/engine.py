@@ -1,7 +1,8 @@
 """Stage `build_engine`: a checkpoint to the engine of one target.
 
 On target cpu the ONNX Runtime GenAI model builder takes the AutoAWQ checkpoint itself. The flags matter (each was measured): int4 with
-accuracy level 1 keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed.
+accuracy level 1 keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed (see also
+`last_token`).
 A GPU target would be another function here and another row in presets.toml.
 """
 
@@ -13,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build import ROOT, manifest
+from build import ROOT, last_token, manifest
 from build.errors import EngineError
 from build.settings import Model, Target
 
@@ -54,9 +55,10 @@ def build_engine(model: Model, target: Target) -> None:
 
 
 def run_builder(checkpoint: Path, out: Path, threads: int, log: Path) -> None:
-    """Run the model builder, and set the number of threads in what it made. Raises as `build_engine`."""
+    """Run the model builder; move the cut and set the number of threads in what it made. Raises as `build_engine`."""
     with tempfile.TemporaryDirectory(prefix="model-builder-") as cache:
         _run(command(checkpoint, out, Path(cache)), log)
+    last_token.move_cut(out / "model.onnx")
     _set_threads(out / "genai_config.json", threads)
 
 
