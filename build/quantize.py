@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from build import ROOT, calibration, manifest
-from build.settings import Model, Target
+from build.settings import Model, Quantization, Target
 from one_pass import NO_LIMITS, Prompt, Task, TextCodec
 
 GROUP_SIZE = 128
@@ -42,7 +42,7 @@ def quantize(model: Model, target: Target) -> None:
     with manifest.new_folder(model.folder / "awq", "quantize", inputs, recipe, manifest.versions(*TOOLS)) as draft:
         data = calibration.samples(prompt, settings.calibration_samples, settings.seed)
         print(f"calibrating on {len(data)} samples of {len(data[0])} tokens: our dialogues in the prompt they are served in", flush=True)
-        _run_autoawq(source, draft.path, data, settings.search_clipping)
+        _run_autoawq(source, draft.path, data, settings)
         for name in TOKENIZER_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, draft.path / name)
@@ -55,7 +55,7 @@ def quantize(model: Model, target: Target) -> None:
     )
 
 
-def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping: bool) -> None:
+def _run_autoawq(source: Path, out: Path, data: list[list[int]], settings: Quantization) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk; nothing may be looked up
     auto_model, torch = _import_autoawq()
     on_gpu = torch.cuda.is_available()
@@ -74,7 +74,8 @@ def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping
         calib_data=data,
         max_calib_samples=len(data),
         max_calib_seq_len=len(data[0]),
-        apply_clip=search_clipping,
+        apply_clip=settings.search_clipping,
+        duo_scaling=settings.duo_scaling,
     )
     model.model.half()  # what was not quantized; the rest is in its final form already
     model.model.config.torch_dtype = torch.float16
