@@ -35,6 +35,7 @@ from build import (
     engine,
     evaluate,
     hub_files,
+    last_token,
     lock_images,
     manifest,
     quantize,
@@ -165,7 +166,7 @@ def task_build_engine() -> dict[str, Any]:
         lambda: engine.build_engine(MODEL, TARGET),
         makes=ENGINE,
         after=[AWQ],
-        sources=[engine.__file__],
+        sources=[engine.__file__, last_token.__file__],
         settings={"intra_op_threads": TARGET.intra_op_threads, **manifest.versions(*engine.TOOLS)},
         command=engine.plan(MODEL, TARGET),
     )
@@ -229,10 +230,13 @@ def task_lock_images() -> dict[str, Any]:
 
 
 def task_train() -> dict[str, Any]:
-    """train the embedded model anew: minutes on a GPU, hours without one"""
-    checkpoint = str(settings.model("pika-tiny").folder / "hf")  # whatever model= says: no other is trained from nothing
+    """train the embedded model anew, its teachers first: minutes on a GPU, hours without one"""
+    place = settings.model("pika-tiny").folder  # whatever model= says: no other is trained from nothing
+    checkpoint, teachers = str(place / "hf"), {seed: str(place / f"teacher-{seed}") for seed in ("20261120", "20261121")}
+    training = [sys.executable, "-m", "build.training.train"]
     commands = [
-        [sys.executable, "-m", "build.training.train", checkpoint],
+        *([*training, folder, "--teacher-size", "--seed", seed] for seed, folder in teachers.items()),
+        [*training, checkpoint, "--steps", "5500", "--teachers", *teachers.values()],
         [sys.executable, "-m", "build.training.threshold", checkpoint],
         [sys.executable, "-m", "build.training.report", checkpoint, str(ROOT / "docs" / "pictures")],
     ]

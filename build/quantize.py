@@ -23,7 +23,7 @@ from build.awq import INDEX, AwqCheckpoint
 from build.awq_config import GROUP_SIZE, read_json
 from build.errors import CheckpointError, SettingError
 from build.safetensors_stream import read_specs
-from build.settings import Model, Target
+from build.settings import Model, Quantization, Target
 from one_pass import NO_LIMITS, Prompt, Task, TextCodec
 
 FORMAT = {"zero_point": True, "q_group_size": GROUP_SIZE, "w_bit": 4, "version": "GEMM"}
@@ -100,7 +100,7 @@ def _make(model: Model, target: Target, gpu_index: int, out: Path) -> None:
     import torch
 
     try:
-        _run_autoawq(source, out, data, settings.search_clipping)
+        _run_autoawq(source, out, data, settings)
     except torch.OutOfMemoryError as error:
         raise SettingError(
             f"GPU {os.environ['CUDA_VISIBLE_DEVICES']} has too little free memory to quantize {model.name}: choose another one with "
@@ -145,7 +145,7 @@ def _copy(source: Path, to: Path) -> None:
         shutil.copyfile(path, to / path.name)
 
 
-def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping: bool) -> None:
+def _run_autoawq(source: Path, out: Path, data: list[list[int]], settings: Quantization) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # everything is on disk; nothing may be looked up
     auto_model, torch = _import_autoawq()
     on_gpu = torch.cuda.is_available()
@@ -167,7 +167,8 @@ def _run_autoawq(source: Path, out: Path, data: list[list[int]], search_clipping
         calib_data=data,
         max_calib_samples=len(data),
         max_calib_seq_len=len(data[0]),
-        apply_clip=search_clipping,
+        apply_clip=settings.search_clipping,
+        duo_scaling=settings.duo_scaling,
     )
     model.model.half()  # what was not quantized; the rest is in its final form already
     model.model.config.torch_dtype = torch.float16

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -92,6 +93,18 @@ def check_ports(ports: Ports) -> None:
                 probe.bind((triton.LOOPBACK, port))
             except OSError as error:
                 raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
+
+
+def free_ports() -> Ports:
+    """Three ports on the loopback address on which nobody listens now; somebody else may take one before it is used."""
+    sockets = [socket.socket() for _ in fields(Ports)]
+    try:
+        for each in sockets:
+            each.bind((triton.LOOPBACK, 0))
+        return Ports(*(each.getsockname()[1] for each in sockets))
+    finally:
+        for each in sockets:
+            each.close()
 
 
 @contextmanager

@@ -24,6 +24,9 @@ class Quantization:
     calibration_samples: int
     seed: int
     search_clipping: bool
+    duo_scaling: bool
+    """Whether the scales that are tried depend on the weights besides the activations. If not, one of them is "no scale", which suits
+    weights that were trained on a 4-bit grid."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from pathlib import Path
 from build import download, settings
 from build.errors import SourceError
 settings.CHECKPOINTS = Path(sys.argv[1])
-quantization = settings.Quantization(calibration_samples=1, seed=0, search_clipping=False)
+quantization = settings.Quantization(calibration_samples=1, seed=0, search_clipping=False, duo_scaling=True)
 model = settings.Model(name="small", about="", task="pika_mood", quantize=quantization, hub=settings.Hub(sys.argv[2], sys.argv[3]))
 try:
     download.download(model, revision=sys.argv[4] if len(sys.argv) > 4 else None)

@@ -11,6 +11,7 @@ import torch
 
 from build import manifest, quantize
 from build.errors import SettingError
+from build.settings import Quantization
 from tests.support import tokenizers_for_tests
 from tests.support.checkout import Checkout
 
@@ -27,11 +28,11 @@ def ready(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     return place
 
 
-def writes(source: Path, out: Path, data: list[list[int]], search_clipping: bool) -> None:
+def writes(source: Path, out: Path, data: list[list[int]], settings: Quantization) -> None:
     (out / "model.safetensors").write_text("quantized")
 
 
-def is_full(source: Path, out: Path, data: list[list[int]], search_clipping: bool) -> None:
+def is_full(source: Path, out: Path, data: list[list[int]], settings: Quantization) -> None:
     raise torch.OutOfMemoryError(FULL)
 
 

@@ -83,10 +83,10 @@ def test_a_row_of_the_file_is_what_the_dataclass_holds(tmp_path_factory: pytest.
     presets = tmp_path_factory.mktemp("presets") / "presets.toml"
     presets.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n"
+        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
     )
     monkeypatch.setattr(settings, "PRESETS", presets)
-    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True)
+    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True, duo_scaling=False)
     assert settings.model("mine") == Model("mine", "x", "t", quantize, hub=Hub("me/mine", "abc"))
 
 
@@ -102,7 +102,8 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(settings, "PRESETS", path)
     path.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n[models.mine.finetune]\n{FINETUNE}"
+        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
+        f"[models.mine.finetune]\n{FINETUNE}"
         '[models.taught]\nabout = "y"\ntuned_from = "mine"\n'
     )
     return path

@@ -18,10 +18,10 @@ from safetensors.numpy import load_file, save_file
 
 from build import engine, manifest, settings, verify, verify_checks, verify_network, verify_prompts, verify_reference
 from build.awq import unpack
-from build.serve import Server, running
+from build.serve import Server, free_ports, running
 from build.verify_prompts import Prompts
 from build.verify_report import Outcome, Report
-from tests.e2e.conftest import MODEL, free_ports
+from tests.e2e.conftest import MODEL
 from tests.support.awq_checkpoints import Tensors, pack
 
 pytestmark = pytest.mark.e2e
