@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pika_tagger import __version__
-from pika_tagger._client import DEFAULT_URL
+from pika_tagger._settings import DEFAULT_URL
 
 URL_VARIABLE = "PIKA_TAGGER_URL"
 STRATEGIES = ("codes", "words", "json")

@@ -1,4 +1,4 @@
-"""Requests and answers, without any input or output of its own, so that a blocking and an asynchronous client can share it.
+"""Requests and answers, without any input or output of its own.
 
 The tensor names are those of the Triton model `tagger`; they change here and there together.
 """
@@ -9,55 +9,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tritonclient.grpc import InferInput, InferResult
+from tritonclient.grpc import InferResult, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from pika_tagger._channel import MAX_MESSAGE_BYTES
-from pika_tagger._errors import (
-    InvalidRequestError,
-    ServerBusyError,
-    ServerError,
-    TaggerConnectionError,
-    TaggerError,
-    TaggerTimeoutError,
-)
-from pika_tagger._privacy import safe_detail
+from pika_tagger._errors import InvalidRequestError, ServerError
+from pika_tagger._statuses import Target
 from pika_tagger._types import Tag
 
 LABELS_PARAMETER = "labels"
 _ROUNDING = 1e-3
 
-_Meaning = tuple[type[TaggerError], str]
-_MEANINGS: dict[str, _Meaning] = {
-    "INVALID_ARGUMENT": (InvalidRequestError, "{target} refused the dialogue ({said}): correct the field it names"),
-    "DEADLINE_EXCEEDED": (
-        TaggerTimeoutError,
-        "no answer from {target} within {timeout_s:g} s ({said}): check the server's load and the network, or give a longer timeout",
-    ),
-    "UNAVAILABLE": (
-        TaggerConnectionError,
-        "{target} cannot be reached or is not ready ({said}): start the server, or give HOST:PORT of its gRPC endpoint (not of HTTP)",
-    ),
-    "NOT_FOUND": (ServerError, "no {target} ({said}): check model_name and what the server has loaded"),
-    "UNIMPLEMENTED": (ServerError, "what listens for {target} is not Triton's gRPC endpoint ({said}): check the url"),
-}
-_OVERLOAD: _Meaning = (ServerBusyError, "{target} is overloaded ({said}): send it again a little later, or add a server")
-_TOO_LARGE: _Meaning = (InvalidRequestError, f"the dialogue is larger than {MAX_MESSAGE_BYTES} bytes ({{said}}): send a shorter one")
-_FAILURE: _Meaning = (ServerError, "{target} failed ({said}): see the server's log, and restart it if this goes on")
 
-
-@dataclass(frozen=True)
-class Target:
-    """Whom a call went to, for error messages."""
-
-    url: str
-    model_name: str
-
-    def __str__(self) -> str:
-        return f"model {self.model_name!r} at {self.url}"
-
-
-def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None) -> dict[str, str]:
+def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None = None) -> dict[str, str]:
     """Return the texts by tensor name, the optional one only if it is given.
 
     Raises:
@@ -83,18 +46,19 @@ def checked_strategy(strategy: str | None) -> str | None:
     return strategy
 
 
-def encode(texts: Mapping[str, str], strategy: str | None = None) -> list[InferInput]:
-    """Return `texts`, and the strategy if there is one, as a batch of one.
+def encode(model_name: str, texts: Mapping[str, str], strategy: str | None = None) -> Any:
+    """Return a `ModelInferRequest` with `texts`, and the strategy if there is one, as a batch of one: BYTES tensors of shape [1, 1].
 
-    A lone surrogate, which speech recognition or a broken pipe may leave in a str, has no UTF-8 form: it is sent as `?`, because a robot
-    must not stumble over one odd character.
+    An element is its length as four bytes, low byte first, and the bytes themselves
+    (raw_input_contents in tritonclient's grpc_service.proto). A lone surrogate, which speech recognition or a broken pipe may leave in a
+    str, has no UTF-8 form: it is sent as `?`, because a robot must not stumble over one odd character.
     """
-    inputs = []
+    request = service_pb2.ModelInferRequest(model_name=model_name)
     for name, text in (texts if strategy is None else {**texts, "strategy": strategy}).items():
-        tensor = InferInput(name, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[text.encode("utf-8", "replace")]], dtype=np.object_))
-        inputs.append(tensor)
-    return inputs
+        content = text.encode("utf-8", "replace")
+        request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
+        request.raw_input_contents.append(struct.pack("<I", len(content)) + content)
+    return request
 
 
 @dataclass(frozen=True)
@@ -118,12 +82,13 @@ class Answer:
         return Tag(self.emotion_name, self.celebrate, scores, self.celebrate_score, latency_ms)
 
 
-def decode(result: InferResult, target: Target) -> Answer:
-    """Return the outputs of one request.
+def decode(response: Any, target: Target) -> Answer:
+    """Return the outputs in a `ModelInferResponse`.
 
     Raises:
         ServerError: They are not those of a tagger.
     """
+    result = InferResult(response)
     celebrate = _text(result, "celebrate", target)
     if celebrate not in ("yes", "no"):
         raise _garbage(target, "output celebrate is neither yes nor no")
@@ -136,9 +101,12 @@ def decode(result: InferResult, target: Target) -> Answer:
 
 
 def labels_of(config: Any, target: Target) -> tuple[str, ...]:
-    """Return the labels that the model's configuration lists, in the order of its scores."""
-    parameters = config.config.parameters
-    listed = parameters[LABELS_PARAMETER].string_value if LABELS_PARAMETER in parameters else ""
+    """Return the labels that a `ModelConfig` lists, in the order of its scores.
+
+    Raises:
+        ServerError: It lists none, or one twice.
+    """
+    listed = parameter(config, LABELS_PARAMETER) or ""
     labels = tuple(label.strip() for label in listed.split(",") if label.strip())
     if not labels or len(set(labels)) < len(labels):
         raise ServerError(
@@ -148,23 +116,9 @@ def labels_of(config: Any, target: Target) -> tuple[str, ...]:
     return labels
 
 
-def error_from(failure: InferenceServerException, target: Target, timeout_s: float, texts: Mapping[str, str]) -> TaggerError:
-    """Return the error to raise for a failed call; `texts` are what its message must not contain."""
-    status = (failure.status() or "UNKNOWN").removeprefix("StatusCode.")
-    detail = failure.message() or ""
-    kind, template = _MEANINGS.get(status, _FAILURE)
-    if status == "UNAVAILABLE" and _is_overload(detail):
-        kind, template = _OVERLOAD
-    elif status == "RESOURCE_EXHAUSTED" and "sent message larger" in detail.lower():
-        kind, template = _TOO_LARGE
-    said = f"{status}: {safe_detail(detail, texts.values())}"
-    return kind(template.format(target=target, said=said, timeout_s=timeout_s), status=status)
-
-
-def _is_overload(detail: str) -> bool:
-    """Return whether Triton turned the request away: a full queue, or too long a wait in it."""
-    words = detail.lower()
-    return "queue" in words or "request timeout expired" in words
+def parameter(config: Any, name: str) -> str | None:
+    """Return a parameter of a `ModelConfig`, or None."""
+    return config.parameters[name].string_value if name in config.parameters else None
 
 
 def _text(result: InferResult, name: str, target: Target) -> str:

@@ -20,6 +20,7 @@ import argparse
 import importlib
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows `?` and goes on
     try:
-        with TaggerClient(arguments.url) as tagger:
+        with TaggerClient(arguments.url, budget_ms=math.inf, on_failure="raise") as tagger:
             status = _COMMANDS[arguments.command](tagger, arguments)
             sys.stdout.flush()
             return status
@@ -99,7 +100,7 @@ def _eval(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     if problem := _cannot_write(arguments):
         return _complain(problem, USAGE)
     _outcomes.first_answer(tagger, arguments.strategy)
-    labelled.check_labels(tagger.labels)
+    labelled.check_labels(tagger.server_info().labels)
 
     rows, strategy, gap_ms = labelled.rows, arguments.strategy, arguments.gap_ms
     outcomes = list(_render.progress(_outcomes.run(tagger, rows, gap_ms, strategy), len(rows), sys.stderr))

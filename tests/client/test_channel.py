@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pika_tagger import ServerError, TaggerClient
+from tests.client.twins import Make
 from tests.support.fake_triton import LABELS, FakeTriton, free_port
 
 
@@ -20,11 +21,11 @@ def test_a_connection_is_given_up_after_5_s_without_acknowledgement(server: Fake
 
 
 @pytest.mark.parametrize("variable", ["grpc_proxy", "https_proxy", "http_proxy"])
-def test_dialogues_take_no_detour_over_a_proxy(server: FakeTriton, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_dialogues_take_no_detour_over_a_proxy(make: Make, server: FakeTriton, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     for name in ("no_proxy", "no_grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port()}")
-    with TaggerClient(server.url, timeout_s=5.0) as tagger:
+    with make(server.url, timeout_s=5.0) as tagger:
         assert tagger.health().emotion_name == "proud"
 
 
@@ -39,7 +40,7 @@ def connections_to(port: int) -> Iterator[socket.socket]:
     for entry in list(Path("/proc/self/fd").iterdir()):
         try:
             with socket.socket(fileno=os.dup(int(entry.name))) as sock:
-                if sock.getpeername()[1] == port:
+                if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getpeername()[1] == port:
                     yield sock
         except OSError:  # not a socket, or not connected
             continue
