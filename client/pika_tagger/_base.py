@@ -24,6 +24,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from pika_tagger._channel import Tls
 from pika_tagger._codec import checked_strategy, decode, encode, labels_of, parameter, texts_of
 from pika_tagger._errors import (
+    AccessDeniedError,
     ClientClosedError,
     InvalidRequestError,
     ServerBusyError,
@@ -31,6 +32,7 @@ from pika_tagger._errors import (
     TaggerTimeoutError,
     VersionWarning,
 )
+from pika_tagger._retry import MAX_ATTEMPTS, Throttle, pause_s
 from pika_tagger._schema import disagreement
 from pika_tagger._settings import (
     DEFAULT_BUDGET_MS,
@@ -144,14 +146,15 @@ class BaseClient(ABC, Generic[W]):
         self._warned = self._closed = False
         self._lock = threading.Lock()
         self._under_way: set[InFlight[W]] = set()
-        self._tags = self._late = 0
+        self._tags = self._late = self._retried = 0
+        self._throttle = Throttle()
         self._failures: Counter[str] = Counter()
 
     @property
     def counts(self) -> Counts:
         """What this client has done so far."""
         with self._lock:
-            return Counts(self._tags, MappingProxyType(dict(self._failures)), self._late, len(self._under_way))
+            return Counts(self._tags, MappingProxyType(dict(self._failures)), self._late, self._retried, len(self._under_way))
 
     def __repr__(self) -> str:
         settings = self._settings
@@ -238,17 +241,40 @@ class BaseClient(ABC, Generic[W]):
         self, texts: Mapping[str, str], strategy: str | None, started_s: float, budget_ms: float, deadline_s: float, more: Metadata = ()
     ) -> Flow[W, Tag]:
         until_s = started_s + budget_ms / 1000
-        call = self._send("ModelInfer", encode(self._target.model_name, texts, strategy), deadline_s, more)
-        try:
-            learning = None if self._info else self._learn(deadline_s)  # at the same time, so that a first tag takes no longer
-            response = yield from self._answer(call, until_s, budget_ms, texts)
-        finally:
-            self._abandon(call)
+        request = encode(self._target.model_name, texts, strategy)
+        learning: tuple[InFlight[W], InFlight[W]] | None = None
+        for attempt in range(MAX_ATTEMPTS):
+            call = self._send("ModelInfer", request, deadline_s, more)
+            try:
+                if not (learning or self._info):
+                    learning = self._learn(deadline_s)  # at the same time, so that a first tag takes no longer
+                response = yield from self._answer(call, until_s, budget_ms, texts)
+                break
+            except TaggerError as error:
+                if not self._worth_another(error, attempt):
+                    raise
+                failure = error
+            finally:
+                self._abandon(call)
+            pause = Sleep(pause_s(attempt))
+            if time.monotonic() + pause.seconds >= until_s:
+                raise failure
+            yield pause
+        self._throttle.succeeded()
         answer = decode(response, self._target)
         info = self._info or (yield from self._learning(learning or self._learn(deadline_s), until_s, budget_ms))
         if not answer.fits(info.labels):  # the server has been restarted with another task file
             info = yield from self._learning(self._learn(deadline_s), until_s, budget_ms)
         return answer.to_tag(info.labels, (time.monotonic() - started_s) * 1000, self._target)
+
+    def _worth_another(self, error: TaggerError, attempt: int) -> bool:
+        """Return whether the same call may succeed in a moment, perhaps on another server."""
+        if error.status != "UNAVAILABLE" or isinstance(error, AccessDeniedError):
+            return False
+        again = self._throttle.failed() and attempt + 1 < MAX_ATTEMPTS
+        with self._lock:
+            self._retried += again
+        return again
 
     def _learn(self, deadline_s: float) -> tuple[InFlight[W], InFlight[W]]:
         # Without a lock: threads that start together may each ask, which is harmless; queueing behind one that times out is not.

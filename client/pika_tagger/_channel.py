@@ -1,6 +1,6 @@
 """The one place where the connection to the servers is made.
 
-Whatever concerns the transport belongs here and nowhere else: addresses, options, balancing, retries, certificates.
+Whatever concerns the transport belongs here and nowhere else: addresses, options, balancing, certificates.
 """
 
 import ipaddress
@@ -19,25 +19,8 @@ from pika_tagger._errors import InvalidSettingError
 MAX_MESSAGE_BYTES = 1 << 20
 """Limit of one request and one answer: a dialogue is a few hundred bytes, the model's configuration a few thousand."""
 
-# gRPC makes the pauses between attempts random by a fifth either way: at most 17 ms in all, so that a retry ends within a budget of 25 ms.
-# No further attempt is made while more than half of the tokens are gone; a failure takes one, a success gives a tenth of one back.
-# Form and meaning: https://github.com/grpc/proposal/blob/master/A6-client-retries.md
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{"service": "inference.GRPCInferenceService"}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.002s",
-                "maxBackoff": "0.008s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
-}
+# Without a `retryPolicy`, gRPC repeats only what no server has seen; what else is repeated is decided in `_retry`.
+_SERVICE_CONFIG: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}
 
 OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),

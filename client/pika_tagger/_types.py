@@ -116,10 +116,12 @@ class Counts:
         tags: Real tags that reached their caller.
         fallbacks: Fallback tags and raised errors, by `TaggerError.reason`.
         late: Tags that came when nobody waited any more.
+        retried: How often a call was sent once more because no server took it.
         unanswered: Calls that have not ended yet, right now.
     """
 
     tags: int
     fallbacks: Mapping[str, int] = field(hash=False)
     late: int
+    retried: int
     unanswered: int
