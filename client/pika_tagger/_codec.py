@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from tritonclient.grpc import InferResult, service_pb2
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2
 
 from pika_tagger._errors import InvalidRequestError, ServerError
 from pika_tagger._statuses import Target
@@ -18,6 +16,9 @@ from pika_tagger._types import Tag
 
 LABELS_PARAMETER = "labels"
 _ROUNDING = 1e-3
+
+_Outputs = dict[str, tuple[Any, bytes]]
+"""The description and the raw content of each output, by name."""
 
 
 def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None = None) -> dict[str, str]:
@@ -83,20 +84,22 @@ class Answer:
 
 
 def decode(response: Any, target: Target) -> Answer:
-    """Return the outputs in a `ModelInferResponse`.
+    """Return the outputs in a `ModelInferResponse`, whose tensors lie as raw bytes in the order of their descriptions.
 
     Raises:
         ServerError: They are not those of a tagger.
     """
-    result = InferResult(response)
-    celebrate = _text(result, "celebrate", target)
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise _garbage(target, "outputs are missing or cannot be read")
+    outputs = {each.name: (each, raw) for each, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
+    celebrate = _text(outputs, "celebrate", target)
     if celebrate not in ("yes", "no"):
         raise _garbage(target, "output celebrate is neither yes nor no")
     return Answer(
-        emotion_name=_text(result, "emotion_name", target),
+        emotion_name=_text(outputs, "emotion_name", target),
         celebrate=celebrate == "yes",
-        emotion_scores=_probabilities(result, "emotion_scores", target),
-        celebrate_score=_probabilities(result, "celebrate_score", target, count=1)[0],
+        emotion_scores=_probabilities(outputs, "emotion_scores", target),
+        celebrate_score=_probabilities(outputs, "celebrate_score", target, count=1)[0],
     )
 
 
@@ -121,34 +124,34 @@ def parameter(config: Any, name: str) -> str | None:
     return config.parameters[name].string_value if name in config.parameters else None
 
 
-def _text(result: InferResult, name: str, target: Target) -> str:
-    array = _array(result, name, target)
-    if array.shape != (1, 1) or not isinstance(array[0, 0], bytes):
+def _text(outputs: _Outputs, name: str, target: Target) -> str:
+    """Return the only element of a BYTES tensor of shape [1, 1]: its length as four bytes, and so many bytes of UTF-8."""
+    output, raw = _output(outputs, name, target)
+    if output.datatype != "BYTES" or list(output.shape) != [1, 1] or raw[:4] != struct.pack("<I", max(len(raw) - 4, 0)):
         raise _garbage(target, f"output {name} is not one string")
     try:
-        return array[0, 0].decode("utf-8")
+        return raw[4:].decode("utf-8")
     except UnicodeDecodeError:
         pass
     raise _garbage(target, f"output {name} is not UTF-8")
 
 
-def _probabilities(result: InferResult, name: str, target: Target, count: int | None = None) -> tuple[float, ...]:
-    array = _array(result, name, target)
-    if array.ndim != 2 or array.shape[0] != 1 or array.dtype != np.float32 or count not in (None, array.shape[1]):
+def _probabilities(outputs: _Outputs, name: str, target: Target, count: int | None = None) -> tuple[float, ...]:
+    """Return an FP32 tensor of shape [1, count], low byte first, if all of it are probabilities."""
+    output, raw = _output(outputs, name, target)
+    shape = list(output.shape)
+    if output.datatype != "FP32" or shape != [1, count or len(raw) // 4] or len(raw) != 4 * shape[1]:
         raise _garbage(target, f"output {name} has the wrong shape or type")
-    if not np.all((array >= 0) & (array <= 1 + _ROUNDING)):  # also catches NaN
+    values = struct.unpack(f"<{shape[1]}f", raw)
+    if not all(0 <= value <= 1 + _ROUNDING for value in values):  # also catches NaN
         raise _garbage(target, f"output {name} is not a probability")
-    return tuple(array[0].tolist())
+    return values
 
 
-def _array(result: InferResult, name: str, target: Target) -> Any:
-    try:
-        array = result.as_numpy(name)
-    except (ValueError, TypeError, IndexError, struct.error, InferenceServerException):
-        array = None
-    if array is None:
-        raise _garbage(target, f"output {name} is missing or cannot be read")
-    return array
+def _output(outputs: _Outputs, name: str, target: Target) -> tuple[Any, bytes]:
+    if name not in outputs:
+        raise _garbage(target, f"output {name} is missing")
+    return outputs[name]
 
 
 def _garbage(target: Target, what: str) -> ServerError:
