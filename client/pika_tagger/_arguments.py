@@ -14,7 +14,7 @@ from pika_tagger._settings import DEFAULT_URL
 URL_VARIABLE = "PIKA_TAGGER_URL"
 STRATEGIES = ("codes", "words", "json")
 
-_COMMANDS = ("tag", "eval", "health")
+_COMMANDS = ("tag", "eval", "bench", "health")
 _OPTIONS_WITH_VALUE = ("--url", "--before", "--strategy")
 
 _EPILOG = f"""\
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--url", metavar="HOST:PORT", default=url, help=f"gRPC endpoint of Triton (now {url})")
     asking = argparse.ArgumentParser(add_help=False)
     asking.add_argument("--strategy", choices=STRATEGIES, help="how the model is asked (default: as the server is set)")
-    commands = parser.add_subparsers(required=True, metavar="{tag,eval,health}")
+    commands = parser.add_subparsers(required=True, metavar="{tag,eval,bench,health}")
 
     tag = commands.add_parser(
         "tag",
@@ -85,6 +85,30 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--show-text", action="store_true", help="show the words of the worst mistakes")
     evaluate.set_defaults(command="eval")
 
+    bench = commands.add_parser(
+        "bench",
+        parents=[common],
+        formatter_class=raw,
+        epilog=_EPILOG,
+        help="latency under load",
+        description="Ask for the dialogues of a file (JSON lines as for `tag`; labels are ignored) again and again, and show latencies,\n"
+        "goodput at 25 and 50 ms, and what Triton says about itself. A line that was just asked is cheaper: have many dialogues.",
+    )
+    bench.add_argument("file", metavar="FILE", type=Path, help="JSON lines")
+    bench.add_argument("--requests", metavar="N", type=_count, default=200, help="requests in each run (default 200)")
+    bench.add_argument("--concurrency", metavar="N", type=_count, nargs="+", default=[1], help="so many callers at a time (default 1)")
+    bench.add_argument("--rate", metavar="HZ", type=_rate, nargs="+", default=[], help="lines a second, arriving at random (Poisson)")
+    bench.add_argument("--seed", metavar="N", type=int, default=0, help="of the arrivals")
+    bench.add_argument(
+        "--cold",
+        action="store_true",
+        help="one more run with an unrelated prompt through the engine before each request, which is not timed",
+    )
+    bench.add_argument("--json", metavar="OUT", type=Path, help="where to write the figures")
+    bench.add_argument("--pictures", metavar="DIR", type=Path, help="draw latencies as PNG (needs matplotlib)")
+    bench.add_argument("--max-p95-ms", metavar="N", type=_milliseconds, help="exit 1 if a run is slower at p95")
+    bench.set_defaults(command="bench")
+
     health = commands.add_parser("health", parents=[common], formatter_class=raw, epilog=_EPILOG, help="tag a neutral line")
     health.add_argument("--json", action="store_true", help="print JSON")
     health.set_defaults(command="health")
@@ -107,6 +131,20 @@ def _milliseconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError("give milliseconds, 0 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("give a whole number, 1 or more")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("give requests a second, above 0")
     return value
 
 

@@ -69,6 +69,10 @@ def dialogue(number: int) -> dict[str, str]:
     return {"user_last_message": f"{number} cộng một bằng {number + 1}", "pika_response": "Chính xác! Cậu giỏi quá!"}
 
 
+def ask(tagger: TaggerClient, number: int) -> Tag:
+    return tagger.tag(**dialogue(number))
+
+
 def steadily(tagger: TaggerClient, count: int, events: dict[int, Callable[[], None]]) -> list[Tag]:
     """Ask `count` times at `RATE_HZ` however long answers take, cause the events at their places, and return the results in order."""
     with ThreadPoolExecutor(64) as pool:
@@ -78,7 +82,7 @@ def steadily(tagger: TaggerClient, count: int, events: dict[int, Callable[[], No
             time.sleep(max(0.0, started_s + number / RATE_HZ - time.monotonic()))
             if number in events:
                 threading.Thread(target=events[number]).start()
-            futures.append(pool.submit(tagger.tag, **dialogue(number)))
+            futures.append(pool.submit(ask, tagger, number))
         return [future.result() for future in futures]
 
 

@@ -68,6 +68,8 @@ def test_the_commands_run(server: Server, tmp_path: Path) -> None:
     assert "answers: a tag in" in shown
     assert json.loads((tmp_path / "tags.jsonl").read_text())["celebrate"] == "yes"
     assert json.loads((tmp_path / "report.json").read_text())["figures"]["celebrate"]["right"] == 3
+    ways = [run["name"] for run in json.loads((tmp_path / "bench.json").read_text())["runs"]]
+    assert ways == ["1 at a time", "4 at a time", "20/s", "cold prefix"]
     assert install == "pip install ./client\n"
 
 
