@@ -125,5 +125,9 @@ class AsyncTaggerClient(BaseClient["asyncio.Task[None]"]):
         call.waiter = loop.create_task(self._land(call, rpc(request, timeout=call.deadline_s, metadata=metadata)))
 
     async def _land(self, call: InFlight["asyncio.Task[None]"], rpc: Any) -> None:
-        code = (await rpc.code()).name
-        self._ended(call, code, await rpc.details() or "", await rpc if code == "OK" else None)
+        status, detail, response = "CANCELLED", "", None
+        try:
+            status, detail = (await rpc.code()).name, await rpc.details() or ""
+            response = await rpc if status == "OK" else None
+        finally:  # also when somebody cancels all tasks of the loop
+            self._ended(call, status, detail, response)

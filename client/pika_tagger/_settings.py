@@ -33,7 +33,7 @@ class Settings:
     """What `TaggerClient` describes argument by argument."""
 
     target: Target
-    endpoint: Endpoint = field(repr=False)
+    endpoint: Endpoint
     budget_ms: float
     timeout_s: float
     on_failure: OnFailure

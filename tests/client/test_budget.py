@@ -299,7 +299,7 @@ def test_nothing_is_sent_again_after_the_budget(server: FakeServer, make: Make) 
 
 
 def test_a_pause_that_would_use_the_budget_up_is_not_made(server: FakeServer, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pika_tagger._base.pause_s", lambda attempt: 3600.0)
+    monkeypatch.setattr("pika_tagger._base.pause_s", lambda attempt: 10.0)
     with make(server.url, on_failure="fallback", budget_ms=5_000) as tagger:
         tagger.health()
         server.fail_with("UNAVAILABLE", "Server is stopping", times=1)

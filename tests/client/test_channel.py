@@ -12,6 +12,7 @@ import pytest
 from pika_tagger import InvalidSettingError, ServerError, TaggerClient
 from pika_tagger._channel import OPTIONS, Endpoint
 from tests.client.fake_server import FakeServer
+from tests.client.test_budget import wait_for
 from tests.client.twins import Make
 from tests.support.fake_triton import LABELS, FakeTriton, free_port
 
@@ -78,8 +79,7 @@ def test_addresses_that_cannot_work_are_refused_at_once(make: Make, url: str | l
 
 def test_requests_take_turns_among_several_servers(make: Make) -> None:
     with FakeServer() as one, FakeServer() as other, make([one.url, other.url], timeout_s=5.0) as tagger:
-        while not (one.requests and other.requests):  # until both are connected
-            tagger.health()
+        wait_for(lambda: bool(tagger.health() and one.requests and other.requests))  # until both are connected
         before = len(one.requests), len(other.requests)
         for _ in range(20):
             tagger.health()
@@ -88,8 +88,7 @@ def test_requests_take_turns_among_several_servers(make: Make) -> None:
 
 def test_a_server_that_says_unavailable_loses_no_tag_to_one_that_does_not(make: Make) -> None:
     with FakeServer() as ill, FakeServer() as well, make([ill.url, well.url], on_failure="fallback", budget_ms=10_000) as tagger:
-        while not (ill.requests and well.requests):
-            tagger.health()
+        wait_for(lambda: bool(tagger.health() and ill.requests and well.requests))
         ill.fail_with("UNAVAILABLE", "Server is stopping")
         assert [tagger.tag(user_last_message="a", pika_response="b").fallback for _ in range(30)] == [False] * 30
 

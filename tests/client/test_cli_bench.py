@@ -94,7 +94,7 @@ def test_arrivals_do_not_wait_for_answers_and_count_from_when_they_were_due(serv
         load = poisson(tagger, dialogues(20), 200.0, 20, seed=1)
     assert crowd.most == 20
     ordered = [sample.latency_ms for sample in load.samples]
-    assert ordered[0] == max(ordered)
+    assert ordered[0] > ordered[-1] > 0  # all were answered at once, and the first had been due first
 
 
 def test_the_seed_decides_when_lines_arrive(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:

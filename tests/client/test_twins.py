@@ -53,9 +53,26 @@ def test_a_cancelled_task_leaves_its_call_to_run_out(server: FakeServer) -> None
                 await task
             assert tagger.counts.unanswered == 1
             server.release()
-            while tagger.counts.unanswered:
-                await asyncio.sleep(0.005)
+            await asyncio.to_thread(wait_for, lambda: tagger.counts.unanswered == 0)
             assert (tagger.counts.late, server.cancelled) == (1, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_loop_whose_tasks_are_all_cancelled_leaves_no_call_behind(server: FakeServer) -> None:
+    async def scenario() -> None:
+        async with AsyncTaggerClient(server.url, timeout_s=20, budget_ms=math.inf) as tagger:
+            await tagger.health()
+            server.hold()
+            task = asyncio.create_task(tagger.tag(user_last_message="a", pika_response="b"))
+            while len(server.metadata) < 2:
+                await asyncio.sleep(0.005)
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for each in others:
+                each.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            assert (task.cancelled(), tagger.counts.unanswered) == (True, 0)
+            server.release()
 
     asyncio.run(scenario())
 
