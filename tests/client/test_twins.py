@@ -120,7 +120,7 @@ tagger.close()
 
 def forked(server: FakeServer, how: str) -> list[str]:
     environment = os.environ | {"PYTHONPATH": str(Path(pika_tagger.__file__).parent.parent), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-c", FORK, server.url, how]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, server.url, how]  # of Python 3.12, about threads and forks
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env=environment)
     assert done.stderr == ""
     return sorted(done.stdout.splitlines())
