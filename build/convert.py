@@ -1,13 +1,13 @@
 """The convert stage: an AutoAWQ checkpoint of Phi-3 becomes a TensorRT-LLM checkpoint.
 
-    python -m build.convert AWQ_DIR OUT_DIR
+    python -m build.convert [--layout gptq] AWQ_DIR OUT_DIR
 
-TensorRT-LLM 1.0.0 cannot read AutoAWQ directories of this model, but its own W4A16_AWQ form can hold exactly the same 4-bit values and
-scales, so nothing is quantized again: bits are moved. Only the zero points change form, and are rounded to fp16 once. The formats are
-described in `build.awq` (in) and `build.trtllm_checkpoint` (out). This module says which tensor becomes which.
+TensorRT-LLM 1.0.0 cannot read AutoAWQ directories of this model, but its own forms can hold exactly the same 4-bit values and scales, so
+nothing is quantized again: bits are moved. Only the zero points change form, and are rounded to fp16 once. The formats are described in
+`build.awq` (in), `build.trtllm_checkpoint` and `build.trtllm_layout` (out). This module says which tensor becomes which.
 
-TensorRT-LLM has not loaded the output yet: that needs its container and a GPU. The command that will show it, `trtllm-build`, is in the
-README's chapter on the way to a real GPU; until then the tests compare bits, names and dequantized logits.
+TensorRT-LLM has not loaded the output yet: that needs its container and a GPU. `doit target=l4 build_engine` will show it there; until then
+the tests compare bits, names and dequantized logits.
 
 No GPU, torch or transformers is needed, and only one layer is in memory at a time, so that a laptop can do it.
 """
@@ -16,25 +16,24 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from build import manifest
 from build.awq import AwqCheckpoint, AwqLinear
+from build.disk import existing_part
 from build.errors import CheckpointError, PipelineError
 from build.manifest import Manifest
 from build.safetensors_stream import StreamWriter
 from build.trtllm_checkpoint import (
     CONFIG,
-    QUANT_ALGO,
     TRTLLM_VERSION,
     WEIGHTS,
     config_json,
-    pack_weight,
     swap_halves,
     tensor_table,
-    zero_term,
 )
+from build.trtllm_layout import AWQ, LAYOUTS, Layout
 
 STAGE = "convert"
 
@@ -48,6 +47,7 @@ def convert(
     out_dir: Path,
     inputs: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] = _silent,
+    layout: Layout = AWQ,
 ) -> Manifest:
     """Convert a checkpoint; `out_dir` appears when it is whole, and an older result stays until then.
 
@@ -57,6 +57,7 @@ def convert(
         inputs: what the manifest names as the stage's inputs. Without it: the content hash of `awq_dir`'s manifest or, where there is
             none, the SHA-256 of each file that is read.
         progress: called with (layers done, layers) after each layer.
+        layout: the form of the quantized layers.
 
     Raises:
         CheckpointError: the checkpoint cannot be converted, or `out_dir` may not be replaced. The message names the thing and the fix.
@@ -64,27 +65,28 @@ def convert(
     _check_target(awq_dir, out_dir)
     checkpoint = AwqCheckpoint(awq_dir)
     config = checkpoint.config
-    table = tensor_table(config)
+    table = tensor_table(config, layout)
     tensor_bytes = sum(spec.size_bytes for spec in table.values())
     _check_space(out_dir, tensor_bytes)
     with manifest.new_folder(
         out_dir,
         stage=STAGE,
         inputs=_hashes(awq_dir, checkpoint.files) if inputs is None else inputs,
-        settings={"quant_algo": QUANT_ALGO, "dtype": "float16", "tp_size": 1},
+        settings={"layout": layout.name, "quant_algo": layout.quant_algo, "dtype": "float16", "tp_size": 1},
         tools=manifest.versions("numpy", "safetensors"),
     ) as draft:
-        (draft.path / CONFIG).write_text(json.dumps(config_json(config), indent=2) + "\n")
+        (draft.path / CONFIG).write_text(json.dumps(config_json(config, layout), indent=2) + "\n")
         with StreamWriter(draft.path / WEIGHTS, table) as target:
             target.write("transformer.vocab_embedding.weight", checkpoint.halves("model.embed_tokens.weight"))
             for layer in range(config.num_hidden_layers):
-                _convert_layer(checkpoint, target, layer)
+                _convert_layer(checkpoint, target, layer, layout)
                 progress(layer + 1, config.num_hidden_layers)
             target.write("transformer.ln_f.weight", checkpoint.halves("model.norm.weight"))
             target.write("lm_head.weight", checkpoint.halves("lm_head.weight"))
         draft.facts.update(
             format="TensorRT-LLM unified checkpoint",
             trtllm_version=TRTLLM_VERSION,
+            sms=layout.sms,
             tensors=len(table),
             tensor_bytes=tensor_bytes,
             peak_rss_bytes=_peak_rss_bytes(),
@@ -92,23 +94,21 @@ def convert(
     return manifest.read(out_dir)
 
 
-def _convert_layer(checkpoint: AwqCheckpoint, target: StreamWriter, layer: int) -> None:
+def _convert_layer(checkpoint: AwqCheckpoint, target: StreamWriter, layer: int, layout: Layout) -> None:
     """Write one decoder layer, in the order of `tensor_table`. Rows of qkv are q, k, v on both sides."""
     hf, trt = f"model.layers.{layer}", f"transformer.layers.{layer}"
+
+    def write_linear(module: str, linear: AwqLinear) -> None:
+        for parameter, tensor in layout.tensors(linear).items():
+            target.write(f"{trt}.{module}.{parameter}", [tensor])
+
     target.write(f"{trt}.input_layernorm.weight", checkpoint.halves(f"{hf}.input_layernorm.weight"))
-    _write_linear(target, f"{trt}.attention.qkv", checkpoint.linear(f"{hf}.self_attn.qkv_proj"))
-    _write_linear(target, f"{trt}.attention.dense", checkpoint.linear(f"{hf}.self_attn.o_proj"))
+    write_linear("attention.qkv", checkpoint.linear(f"{hf}.self_attn.qkv_proj"))
+    write_linear("attention.dense", checkpoint.linear(f"{hf}.self_attn.o_proj"))
     target.write(f"{trt}.post_layernorm.weight", checkpoint.halves(f"{hf}.post_attention_layernorm.weight"))
     gate_up = checkpoint.linear(f"{hf}.mlp.gate_up_proj")
-    up_gate = AwqLinear(swap_halves(gate_up.q), swap_halves(gate_up.z), swap_halves(gate_up.scales))
-    _write_linear(target, f"{trt}.mlp.fc", up_gate)
-    _write_linear(target, f"{trt}.mlp.proj", checkpoint.linear(f"{hf}.mlp.down_proj"))
-
-
-def _write_linear(target: StreamWriter, module: str, linear: AwqLinear) -> None:
-    target.write(f"{module}.weight", [pack_weight(linear.q)])
-    target.write(f"{module}.weights_scaling_factor", [linear.scales.T])
-    target.write(f"{module}.zero", [zero_term(linear.z, linear.scales)])
+    write_linear("mlp.fc", AwqLinear(swap_halves(gate_up.q), swap_halves(gate_up.z), swap_halves(gate_up.scales)))
+    write_linear("mlp.proj", checkpoint.linear(f"{hf}.mlp.down_proj"))
 
 
 def _check_target(awq_dir: Path, out_dir: Path) -> None:
@@ -133,15 +133,10 @@ def _stage_of(folder: Path) -> object:
 
 
 def _check_space(out_dir: Path, needed_bytes: int) -> None:
-    existing = next(folder for folder in _with_parents(out_dir.absolute()) if folder.exists())
+    existing = existing_part(out_dir)
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise CheckpointError(f"{existing} has {free_bytes / 1e9:.2f} GB free, the result needs {needed_bytes / 1e9:.2f} GB")
-
-
-def _with_parents(path: Path) -> Iterator[Path]:
-    yield path
-    yield from path.parents
 
 
 def _hashes(awq_dir: Path, files: list[Path]) -> dict[str, str]:
@@ -169,9 +164,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m build.convert", description="AutoAWQ checkpoint of Phi-3 -> TensorRT-LLM checkpoint")
     parser.add_argument("awq_dir", type=Path, help="the folder that AutoAWQ saved the model in")
     parser.add_argument("out_dir", type=Path, help="the folder to make; an earlier result there is replaced")
+    parser.add_argument("--layout", choices=LAYOUTS, default=AWQ.name, help="gptq is the fallback if TensorRT-LLM refuses %(default)s")
     given = parser.parse_args(arguments)
+
+    def show(layer: int, n_layers: int) -> None:
+        print(f"layer {layer}/{n_layers}", flush=True)
+
     try:
-        made = convert(given.awq_dir, given.out_dir, progress=lambda layer, n_layers: print(f"layer {layer}/{n_layers}", flush=True))
+        made = convert(given.awq_dir, given.out_dir, progress=show, layout=LAYOUTS[given.layout])
     except (PipelineError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

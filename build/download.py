@@ -1,9 +1,8 @@
 """Stage `download`: a model's files, complete and exactly the pinned ones, into `hf/`.
 
 Three sources, one result: the embedded model and those that `finetune` makes are checked where they lie against their own SHA256SUMS; a
-Hugging Face repository is fetched at a pinned revision through the hub's cache, which resumes what was interrupted; `source=DIR` copies
-from a directory, for boxes without a network. Code from the repository is never run: only configuration, tokenizer and safetensors files
-are taken.
+Hugging Face repository is fetched at a pinned revision through the hub's cache (`build.hub_files`); `source=DIR` copies from a directory,
+for boxes without a network. Code from the repository is never run: only configuration, tokenizer and safetensors files are taken.
 
 Not run yet against the real hub with Phi-3's weights: `doit model=phi-3-mini download` does it on a machine that can reach it.
 """
@@ -15,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from build import ROOT, manifest
+from build import ROOT, hub_files, manifest
 from build.errors import SourceError
 from build.settings import Hub, Model
 
@@ -36,39 +35,55 @@ HASHES = "SHA256SUMS"
 ARCHITECTURE = "Phi3ForCausalLM"
 
 
-def download(model: Model, source: str | None = None) -> None:
+def download(model: Model, source: str | None = None, revision: str | None = None) -> None:
     """Make `model.folder / "hf"`.
 
     Args:
         model: what to get.
         source: a directory to copy from instead of the preset's own source.
+        revision: a commit to fetch instead of the preset's.
 
     Raises:
-        SourceError: something is missing, incomplete, of another architecture or not the pinned content.
+        SourceError: something is missing, incomplete, of another architecture or not the pinned content, or there is no room for it.
     """
     target = model.folder / "hf"
-    if source is None and model.source is not None and ROOT / model.source == target:
+    if revision is not None and (source is not None or model.hub is None):
+        raise SourceError(f"revision={revision} is of no use: {source or model.source} is a directory, only a hub has revisions")
+    in_place = model.source is not None and ROOT / model.source == target
+    if source is None and in_place:
         _check_in_place(model, target)
         return
-    origin, fetch = _origin(model, source)
-    settings = {"origin": origin, "wanted": list(WANTED)}
+    if in_place and model.tuned_from is None:
+        raise SourceError(
+            f"source={source} would replace the files of model={model.name}, which are committed with the code: name the model that it "
+            "belongs to, as in `doit model=phi-3-mini source=DIR download`"
+        )
+    origin, fetch = _origin(model, source, revision)
+    settings = {"origin": origin, "source": source, "revision": revision, "wanted": list(WANTED)}
     with manifest.new_folder(target, "download", {}, settings, manifest.versions("huggingface_hub")) as draft:
         directory = fetch()
-        if not directory.is_dir():
-            raise SourceError(f"source={directory} is not a directory")
         for path in sorted({path for pattern in WANTED for path in directory.glob(pattern)}):
             _link_or_copy(path, draft.path / path.name)
         check(draft.path)
         print(f"{origin}: {sum(f.stat().st_size for f in draft.path.iterdir()) / 1e6:.1f} MB in {target}", flush=True)
 
 
-def _origin(model: Model, source: str | None) -> tuple[str, Callable[[], Path]]:
+def _origin(model: Model, source: str | None, revision: str | None) -> tuple[str, Callable[[], Path]]:
     """What to record as the origin, and a function that gives the directory with the files."""
     if local := source or model.source:
-        return local, lambda: Path(local)
-    if hub := model.hub:
-        return f"{hub.repo}@{hub.revision}", lambda: Path(_fetch(hub))
+        return local, lambda: _directory(Path(local), model.folder)
+    if model.hub is not None:
+        hub = Hub(model.hub.repo, revision or model.hub.revision)
+        return f"{hub.repo}@{hub.revision}", lambda: hub_files.fetch(hub, WANTED, model.folder)
     raise SourceError(f"presets.toml names neither a source nor a hub for {model.name}; give source=DIR")
+
+
+def _directory(source: Path, copy_to: Path) -> Path:
+    if not source.is_dir():
+        raise SourceError(f"source={source} is not a directory: give another one, or `doit source= download` for the preset's own")
+    if hub_files.disk_of(source) != hub_files.disk_of(copy_to):
+        hub_files.require_room([(copy_to, sum(path.stat().st_size for pattern in WANTED for path in source.glob(pattern)))])
+    return source
 
 
 def check(folder: Path) -> None:
@@ -122,19 +137,6 @@ def _remedy(model: Model, path: Path, restore: str, otherwise: str = "") -> str:
     if model.tuned_from is None:
         return f"{restore} with `git checkout -- {path.relative_to(ROOT)}`{otherwise}"
     return f"delete {model.folder / 'hf'}, if it is there, and run `doit model={model.tuned_from} finetune`"
-
-
-def _fetch(hub: Hub) -> str:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    print(f"fetching {hub.repo} at {hub.revision} (HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured)", flush=True)
-    try:
-        return str(snapshot_download(hub.repo, revision=hub.revision, allow_patterns=list(WANTED)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise SourceError(
-            f"{hub.repo} could not be fetched: {error}\nRun the task again to resume, or copy the files here by hand and give source=DIR"
-        ) from error
 
 
 def _link_or_copy(path: Path, to: Path) -> None:

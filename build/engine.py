@@ -1,24 +1,20 @@
-"""Stage `build_engine`: a checkpoint to the engine of one target.
+"""Stage `build_engine` on target cpu: an AWQ checkpoint to an engine. GPU targets have `build.trtllm_build`.
 
-On target cpu the ONNX Runtime GenAI model builder takes the AutoAWQ checkpoint itself. The flags matter (each was measured): int4 with
-accuracy level 1 keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed.
-A GPU target would be another function here and another row in presets.toml.
+The ONNX Runtime GenAI model builder takes the AutoAWQ checkpoint itself. The flags matter (each was measured): int4 with accuracy level 1
+keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed (see also `last_token`).
 """
 
 import json
 import os
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from build import ROOT, manifest
-from build.errors import EngineError
+from build import ROOT, last_token, logged_run, manifest
 from build.settings import Model, Target
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "torch", "transformers")
-_TAIL_LINES = 15
 
 
 def command(checkpoint: Path, out: Path, cache: Path) -> list[str]:
@@ -54,20 +50,13 @@ def build_engine(model: Model, target: Target) -> None:
 
 
 def run_builder(checkpoint: Path, out: Path, threads: int, log: Path) -> None:
-    """Run the model builder, and set the number of threads in what it made. Raises as `build_engine`."""
+    """Run the model builder; move the cut and set the number of threads in what it made. Raises as `build_engine`."""
     with tempfile.TemporaryDirectory(prefix="model-builder-") as cache:
-        _run(command(checkpoint, out, Path(cache)), log)
-    _set_threads(out / "genai_config.json", threads)
-
-
-def _run(arguments: list[str], log: Path) -> None:
-    with log.open("w") as stream:
         # The builder would otherwise try to look up what is on disk already.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
-        status = subprocess.run(arguments, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
-    if status != 0:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-        raise EngineError(f"the model builder ended with status {status}. The end of {log}:\n{tail}\nCommand: {shlex.join(arguments)}")
+        logged_run.run("the model builder", command(checkpoint, out, Path(cache)), log, environment)
+    last_token.move_cut(out / "model.onnx")
+    _set_threads(out / "genai_config.json", threads)
 
 
 def _set_threads(path: Path, threads: int) -> None:

@@ -16,14 +16,23 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from build import ROOT, manifest
-from build.errors import PromptError, SettingError
-from build.settings import Model, Target
+from build import ROOT, engine_record, manifest, warmup
+from build.container import Machine
+from build.errors import EngineError, PromptError, SettingError
+from build.settings import Gpu, Model, Target, container
 from one_pass import STRATEGIES, Prompt, Task, TaskError, TextCodec, make_strategies
 
 TEMPLATES = ROOT / "model_repository"
-TAGGER_INSTANCES = 2
 TAGGER_MAX_BATCH_SIZE = 16
+
+
+def tagger_instances(target: Target) -> int:
+    """How many requests can be in the tagger's hands at once.
+
+    An instance waits for the engine's answer, so as many are needed as the engine works on at once (one on cpu, a full batch on a GPU:
+    fewer would keep inflight batches small), and one more to make the next prompt meanwhile.
+    """
+    return 1 + (target.gpu.max_batch_size if target.gpu else 1)
 
 
 def known_strategy(name: str) -> str:
@@ -47,6 +56,7 @@ def assemble(model: Model, target: Target, strategy: str) -> None:
 
     Raises:
         ManifestError: the engine or the checkpoint is not there or damaged.
+        EngineError: the engine was built for another target, GPU or version, or from another checkpoint; the message names both.
         PromptError: the task file does not fit the tokenizer or the engine; the message names the entry and the fix.
     """
     engine_folder = model.folder / f"engine-{target.name}"
@@ -58,8 +68,16 @@ def assemble(model: Model, target: Target, strategy: str) -> None:
     final = model.folder / f"triton-{target.name}"
     settings = {"tokens_per_block": target.tokens_per_block, "strategy": strategy}
     with manifest.new_folder(final, "model_repository", inputs, settings, {}) as draft:
-        draft.facts.update(_tagger(draft.path / "tagger", model, settings, _context_tokens(engine_folder)))
-        _cpu_engine(draft.path / "tensorrt_llm", engine_folder)
+        if target.gpu is None:
+            context_tokens = _context_tokens(engine_folder)
+        else:
+            context_tokens = _gpu_context_tokens(engine_folder, model, target, target.gpu)
+        prompt, checked = _tagger(draft.path / "tagger", model, settings | {"instances": tagger_instances(target)}, context_tokens)
+        draft.facts.update(checked)
+        if target.gpu is None:
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder)
+        else:
+            _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target.gpu, prompt)
     facts = manifest.read(final).facts
     print(
         f"{final.relative_to(ROOT)}: task {facts['task']}, {facts['labels']} labels, prefix of {facts['prefix_tokens']} tokens "
@@ -68,7 +86,7 @@ def assemble(model: Model, target: Target, strategy: str) -> None:
     )
 
 
-def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens: int) -> dict[str, object]:
+def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens: int) -> tuple[Prompt, dict[str, object]]:
     tokenizer = model.folder / "awq" / "tokenizer.json"
     try:
         task = Task.load(model.task_file)
@@ -88,7 +106,6 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     values = {
         "max_batch_size": TAGGER_MAX_BATCH_SIZE,
         "n_labels": len(task.labels),
-        "instances": TAGGER_INSTANCES,
         "labels": ",".join(task.label_names),
         "task": f"{task.name}/{task.version}",
         **settings,
@@ -98,13 +115,14 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(tokenizer.with_name(name), out / "1" / name)
     render(source / "config.pbtxt", out / "config.pbtxt", values)
-    return {
+    facts = {
         "task": values["task"],
         "labels": len(task.labels),
         "prefix_tokens": len(prompt.prefix_ids),
         "max_prompt_tokens": prompt.max_tokens,
         "max_answer_tokens": answer_tokens,
     }
+    return prompt, facts
 
 
 def _cpu_engine(out: Path, engine_folder: Path) -> None:
@@ -112,6 +130,19 @@ def _cpu_engine(out: Path, engine_folder: Path) -> None:
     shutil.copytree(source / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
     render(source / "config.pbtxt", out / "config.pbtxt", {})
+
+
+def _gpu_engine(out: Path, engine_folder: Path, gpu: Gpu, prompt: Prompt) -> None:
+    # Triton wants a version folder; NVIDIA's backend finds the engine by the absolute path in its configuration.
+    shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
+    values = {
+        "max_batch_size": gpu.max_batch_size,
+        "engine_dir": f"{container().model_repository}/tensorrt_llm/1/engine",
+        "kv_cache_tokens": gpu.kv_cache_tokens,
+        "kv_cache_free_gpu_mem_fraction": gpu.kv_cache_free_gpu_mem_fraction,
+        "warmup": warmup.write(out / warmup.FOLDER, prompt),
+    }
+    render(TEMPLATES / "tensorrt_llm" / "trtllm" / "config.pbtxt", out / "config.pbtxt", values)
 
 
 def render(template: Path, out: Path, values: dict[str, object]) -> None:
@@ -131,3 +162,29 @@ def render(template: Path, out: Path, values: dict[str, object]) -> None:
 def _context_tokens(engine_folder: Path) -> int:
     tokens: int = json.loads((engine_folder / "genai_config.json").read_text())["search"]["max_length"]
     return tokens
+
+
+def _gpu_context_tokens(engine_folder: Path, model: Model, target: Target, gpu: Gpu) -> int:
+    record, image = engine_record.read(engine_folder), container()
+    if record.target != target.name:
+        raise EngineError(f"{engine_folder} was built for target={record.target}, not for {target.name}: run `doit build_engine` again")
+    wanted = Machine(image.tensorrt_llm, image.tensorrt, gpu.name, gpu.compute_capability, record.machine.driver)
+    if found := engine_record.differences(record.machine, wanted, "presets.toml has"):
+        raise EngineError(f"{engine_folder} is not what target={target.name} wants:\n{found}\nRun `doit build_engine` again")
+    awq_hash = manifest.read(model.folder / "awq").content_hash
+    if record.awq_hash != awq_hash:
+        raise EngineError(
+            f"{engine_folder} was built from the AWQ checkpoint {record.awq_hash[:12]}, but {model.folder / 'awq'}, whose tokenizer "
+            f"would be used, is {awq_hash[:12]}: run `doit convert build_engine`"
+        )
+    if record.max_batch_size < gpu.max_batch_size:
+        raise EngineError(
+            f"{engine_folder} takes {record.max_batch_size} requests at once, target={target.name} wants {gpu.max_batch_size}: "
+            "run `doit build_engine` again"
+        )
+    if record.tokens_per_block != target.tokens_per_block:
+        raise EngineError(
+            f"{engine_folder} has blocks of {record.tokens_per_block} tokens, target={target.name} wants {target.tokens_per_block}: "
+            "run `doit build_engine` again"
+        )
+    return record.max_seq_len

@@ -24,6 +24,9 @@ class Quantization:
     calibration_samples: int
     seed: int
     search_clipping: bool
+    duo_scaling: bool
+    """Whether the scales that are tried depend on the weights besides the activations. If not, one of them is "no scale", which suits
+    weights that were trained on a 4-bit grid."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Model:
     finetune: Finetuning | None = None
     tuned_from: str | None = None
     """The preset whose finetuning makes this model's checkpoint."""
+    max_seq_len: int = 2016
+    """Tokens of the longest prompt and answer together that a GPU engine is built for."""
 
     @property
     def folder(self) -> Path:
@@ -83,13 +88,59 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Drivers:
+    """The lowest drivers that an image's CUDA runs on, each in its own way; presets.toml says which."""
+
+    full: str
+    data_centre: str
+    minor_version: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """NVIDIA's image that engines are built and served in, what must be in it, and what it asks of a machine."""
+
+    image: str
+    tensorrt_llm: str
+    tensorrt: str
+    cuda: str
+    model_repository: str
+    """Where a model repository is mounted in it: the C++ backend takes no relative path to its engine."""
+    image_bytes: int
+    unpacked_bytes: int
+    drivers: Drivers
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU to build an engine for, and how much of it the engine may take."""
+
+    name: str
+    """As nvidia-smi says it. An engine is for one GPU model only."""
+    compute_capability: str
+    max_batch_size: int
+    kv_cache_tokens: int
+    """Size of the KV cache: prefix, requests in flight, and what is left of earlier ones."""
+    kv_cache_free_gpu_mem_fraction: float
+    """The KV cache takes no more than this share of the memory that is free once the engine is loaded."""
+
+    @property
+    def sm(self) -> int:
+        """The compute capability as a number, 89 for 8.9."""
+        return int(self.compute_capability.replace(".", ""))
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to serve on."""
 
     name: str
     about: str
     tokens_per_block: int
-    intra_op_threads: int
+    intra_op_threads: int = 1
+    """Of an engine on a CPU."""
+    gpu: Gpu | None = None
+    """Set where the engine is TensorRT-LLM's."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +195,36 @@ def tuned(base: Model) -> Model:
 
 def target(name: str) -> Target:
     """The target preset of that name. Raises as `model`."""
+    row = dict(_row("targets", name))
     try:
-        return Target(name=name, **_row("targets", name))
+        gpu = Gpu(**row.pop("gpu")) if "gpu" in row else None
+        return Target(name=name, gpu=gpu, **row)
     except TypeError as error:
         raise SettingError(f"[targets.{name}] in presets.toml has not the fields of settings.Target: {error}") from error
+
+
+def container() -> Container:
+    """The image that GPU engines are built and served in.
+
+    Raises:
+        SettingError: its table has not the fields that it should have.
+    """
+    row = dict(_rows("container"))
+    try:
+        return Container(drivers=Drivers(**row.pop("drivers")), **row)
+    except (TypeError, KeyError) as error:
+        raise SettingError(f"[container] in presets.toml has not the fields of settings.Container: {error}") from error
+
+
+def gpu_index(text: str) -> int:
+    """Which GPU of this machine, as nvidia-smi counts them.
+
+    Raises:
+        SettingError: it is no such number.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise SettingError(f"gpu={text} is not the number of a GPU; nvidia-smi -L lists them, from 0 on")
+    return int(text)
 
 
 def ports(grpc_port: str, http_port: str, metrics_port: str) -> Ports:
@@ -194,9 +271,10 @@ def _row(table: str, name: str) -> Mapping[str, Any]:
     if name not in rows:
         known = ", ".join(rows)
         raise SettingError(f"{table[:-1]}={name} is not known; presets.toml has {known}")
-    return rows[name]
+    row: Mapping[str, Any] = rows[name]
+    return row
 
 
-def _rows(table: str) -> dict[str, Mapping[str, Any]]:
-    rows: dict[str, Mapping[str, Any]] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))[table]
+def _rows(table: str) -> dict[str, Any]:
+    rows: dict[str, Any] = tomllib.loads(PRESETS.read_text(encoding="utf-8"))[table]
     return rows

@@ -1,36 +1,26 @@
-"""TensorRT-LLM checkpoints: config.json, the names and shapes of all tensors, and the packing of a quantized layer.
+"""TensorRT-LLM checkpoints: config.json, and the names, shapes and order of all tensors.
 
-Layout: TensorRT-LLM 1.0.0, unified checkpoint, Phi3ForCausalLM, quant_algo W4A16_AWQ with zero points and without pre-quant scales, one
-GPU. A linear layer with K inputs and N outputs is stored as
+The form is that of TensorRT-LLM 1.0.0: unified checkpoint, Phi3ForCausalLM, 4-bit weights in groups of 128 with zero points and without
+pre-quant scales, one GPU. How a quantized layer is packed is a matter of the layout: `build.trtllm_layout`.
 
-    weight                   int8 [N/2, K]   byte [j, k]: low nibble output 2j, high nibble output 2j + 1, both signed, -8..7
-    weights_scaling_factor   fp16 [N, K/128]
-    zero                     fp16 [K/128, N] already in the dtype and orientation of the loaded module: the loader touches neither
-
-and means W[n, k] = scale * q_signed + zero: the kernel adds zero. The file is the same for every GPU; `trtllm-build` permutes the weights
-for the one that it runs on.
-
-No file of this form has been loaded by TensorRT-LLM yet: the layout was read in its source, and the tests prove files against that reading
-only. This, inside NVIDIA's container on a machine with the GPU, shows whether one loads:
-
-    trtllm-build --checkpoint_dir trtllm --output_dir engine --gemm_plugin float16
+No file of this form has been loaded by TensorRT-LLM yet: it was read in its source, and the tests prove files against that reading
+only. `doit target=l4 build_engine`, on a machine with the GPU, shows whether one loads.
 
 Tensor parallelism is left out on purpose: TensorRT-LLM 1.0.0 splits the fused mlp.fc of this model without regard to its two halves.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from build.awq_config import ARCHITECTURE, GROUP_SIZE, Phi3Config
 from build.safetensors_stream import Array, TensorSpec
+from build.trtllm_layout import Layout
 
 TRTLLM_VERSION = "1.0.0"
 CONFIG = "config.json"
 WEIGHTS = "rank0.safetensors"
-QUANT_ALGO = "W4A16_AWQ"
 
 
-def config_json(config: Phi3Config) -> dict[str, object]:
+def config_json(config: Phi3Config, layout: Layout) -> dict[str, object]:
     """The content of config.json, every field written out so that no default of the loader decides anything.
 
     `quantization` and `mapping` become keyword arguments of their classes: a key that 1.0.0 does not know would raise TypeError there.
@@ -73,7 +63,7 @@ def config_json(config: Phi3Config) -> dict[str, object]:
         },
         "runtime_defaults": None,
         "quantization": {
-            "quant_algo": QUANT_ALGO,
+            "quant_algo": layout.quant_algo,
             "kv_cache_quant_algo": None,
             "group_size": GROUP_SIZE,
             "smoothquant_val": 0.5,
@@ -86,20 +76,24 @@ def config_json(config: Phi3Config) -> dict[str, object]:
     }
 
 
-def tensor_table(config: Phi3Config) -> dict[str, TensorSpec]:
+def tensor_table(config: Phi3Config, layout: Layout) -> dict[str, TensorSpec]:
     """Every tensor of the file, in the file's order."""
     hidden = TensorSpec((config.hidden_size,), "F16")
     vocabulary = TensorSpec((config.vocab_size, config.hidden_size), "F16")
+
+    def linear(module: str, k: int, n: int) -> dict[str, TensorSpec]:
+        return {f"{module}.{parameter}": spec for parameter, spec in layout.specs(k, n).items()}
+
     sizes = config.linear_sizes
     table = {"transformer.vocab_embedding.weight": vocabulary}
     for layer in range(config.num_hidden_layers):
         prefix = f"transformer.layers.{layer}"
         table[f"{prefix}.input_layernorm.weight"] = hidden
-        table |= _linear_specs(f"{prefix}.attention.qkv", *sizes["self_attn.qkv_proj"])
-        table |= _linear_specs(f"{prefix}.attention.dense", *sizes["self_attn.o_proj"])
+        table |= linear(f"{prefix}.attention.qkv", *sizes["self_attn.qkv_proj"])
+        table |= linear(f"{prefix}.attention.dense", *sizes["self_attn.o_proj"])
         table[f"{prefix}.post_layernorm.weight"] = hidden
-        table |= _linear_specs(f"{prefix}.mlp.fc", *sizes["mlp.gate_up_proj"])
-        table |= _linear_specs(f"{prefix}.mlp.proj", *sizes["mlp.down_proj"])
+        table |= linear(f"{prefix}.mlp.fc", *sizes["mlp.gate_up_proj"])
+        table |= linear(f"{prefix}.mlp.proj", *sizes["mlp.down_proj"])
     return table | {"transformer.ln_f.weight": hidden, "lm_head.weight": vocabulary}
 
 
@@ -107,23 +101,3 @@ def swap_halves(columns: Array) -> Array:
     """[gate ; up], the order of HF, to [up ; gate], along the last axis: TensorRT-LLM's swiglu applies silu to the second half."""
     half = columns.shape[-1] // 2
     return np.concatenate((columns[..., half:], columns[..., :half]), axis=-1)
-
-
-def pack_weight(q: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """Unsigned 4-bit values, uint8 [K, N] -> signed and packed, int8 [N/2, K]."""
-    signed = q ^ 8  # in four bits of two's complement, q - 8 is q with its top bit flipped
-    packed = signed[:, 0::2] | (signed[:, 1::2] << 4)
-    return np.ascontiguousarray(packed.T).view(np.int8)
-
-
-def zero_term(z: NDArray[np.uint8], scales: NDArray[np.float16]) -> NDArray[np.float16]:
-    """What the kernel adds: (8 - z) * scale, computed in fp32 and rounded once to fp16. All arrays are [K/128, N]."""
-    return ((8.0 - z.astype(np.float32)) * scales.astype(np.float32)).astype(np.float16)
-
-
-def _linear_specs(module: str, k: int, n: int) -> dict[str, TensorSpec]:
-    return {
-        f"{module}.weight": TensorSpec((n // 2, k), "I8"),
-        f"{module}.weights_scaling_factor": TensorSpec((n, k // GROUP_SIZE), "F16"),
-        f"{module}.zero": TensorSpec((k // GROUP_SIZE, n), "F16"),
-    }

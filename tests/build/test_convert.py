@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from build.awq_config import read_config
 from build.convert import convert
 from build.trtllm_checkpoint import tensor_table
+from build.trtllm_layout import AWQ, LAYOUTS, Layout
 from tests.support import awq_checkpoints, dequantize
 from tests.support.awq_checkpoints import Phi3Size
 
@@ -33,15 +34,15 @@ class Pair(NamedTuple):
     out: dict[str, torch.Tensor]
 
 
-def converted(folder: Path, size: Phi3Size, seed: int = 0) -> Pair:
+def converted(folder: Path, size: Phi3Size, seed: int = 0, layout: Layout = AWQ) -> Pair:
     awq_dir = awq_checkpoints.write_random(folder / "awq", size, seed)
-    convert(awq_dir, folder / "trtllm")
+    convert(awq_dir, folder / "trtllm", layout=layout)
     return Pair(awq_dir, folder / "trtllm", dequantize.load_awq(awq_dir), load_file(folder / "trtllm" / "rank0.safetensors"))
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    return converted(tmp_path_factory.mktemp("pair"), Phi3Size())
+@pytest.fixture(scope="module", params=LAYOUTS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return converted(tmp_path_factory.mktemp("pair"), Phi3Size(), layout=LAYOUTS[request.param])
 
 
 def assert_same_linear(pair: Pair, layer: int, trtllm_name: str) -> None:
@@ -88,7 +89,8 @@ def test_unquantized_tensors_are_copied_bit_for_bit(pair: Pair) -> None:
         assert torch.equal(pair.out[trtllm_name].view(torch.int16), pair.awq[hf_name].view(torch.int16))
 
 
-def test_gate_and_up_change_places(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gate_and_up_change_places(tmp_path: Path, layout: str) -> None:
     size = Phi3Size()
     tensors = awq_checkpoints.random_tensors(size)
     gate_then_up = np.repeat(np.array([[3, 12]], dtype=np.uint8), size.intermediate, axis=1)
@@ -96,7 +98,7 @@ def test_gate_and_up_change_places(tmp_path: Path) -> None:
     tensors[f"{module}.qweight"] = awq_checkpoints.pack(np.repeat(gate_then_up, size.hidden, axis=0))
     tensors[f"{module}.qzeros"] = awq_checkpoints.pack(gate_then_up)
     tensors[f"{module}.scales"] = gate_then_up.astype(np.float16)
-    convert(awq_checkpoints.write(tmp_path / "awq", awq_checkpoints.hf_config(size), tensors), tmp_path / "out")
+    convert(awq_checkpoints.write(tmp_path / "awq", awq_checkpoints.hf_config(size), tensors), tmp_path / "out", layout=LAYOUTS[layout])
     fc = dequantize.trtllm_linear(load_file(tmp_path / "out" / "rank0.safetensors"), "transformer.layers.0.mlp.fc")
     up, gate = slice(0, size.intermediate), slice(size.intermediate, None)
     assert set(fc.q[up].flatten().tolist()) == {12 - 8}
@@ -130,12 +132,12 @@ def sizes(draw: st.DrawFn) -> Phi3Size:
     )
 
 
-@settings(max_examples=10, deadline=None)
-@given(size=sizes(), seed=st.integers(0, 1000))
-def test_any_size_means_the_same(size: Phi3Size, seed: int) -> None:
+@settings(max_examples=20, deadline=None)
+@given(size=sizes(), seed=st.integers(0, 1000), layout=st.sampled_from(list(LAYOUTS.values())))
+def test_any_size_means_the_same(size: Phi3Size, seed: int, layout: Layout) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        pair = converted(Path(folder), size, seed)
-        expected = tensor_table(read_config(pair.awq_dir))
+        pair = converted(Path(folder), size, seed, layout)
+        expected = tensor_table(read_config(pair.awq_dir), layout)
         assert {name: tuple(tensor.shape) for name, tensor in pair.out.items()} == {name: spec.shape for name, spec in expected.items()}
         for layer in range(size.layers):
             for name in LINEARS:

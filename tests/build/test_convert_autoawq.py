@@ -10,6 +10,7 @@ import transformers.activations
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from build.convert import convert
+from build.trtllm_layout import GPTQ
 from tests.support import dequantize
 
 CONFIG: dict[str, Any] = {
@@ -82,6 +83,13 @@ def test_converted_weights_give_the_same_logits(quantized: Quantized) -> None:
     awq, trtllm = logits_of(dequantize.from_awq(quantized.awq_dir)), logits_of(dequantize.from_trtllm(quantized.trtllm_dir))
     assert spread(awq - trtllm, awq) < 0.0005
     assert torch.equal(awq.argmax(-1), trtllm.argmax(-1))
+
+
+def test_the_order_of_the_kernel_changes_no_weight(quantized: Quantized, tmp_path: Path) -> None:
+    convert(quantized.awq_dir, tmp_path / "gptq", layout=GPTQ)
+    awq, gptq = dequantize.from_trtllm(quantized.trtllm_dir), dequantize.from_trtllm(tmp_path / "gptq")
+    assert awq.keys() == gptq.keys()
+    assert all(torch.equal(awq[name], gptq[name]) for name in awq)
 
 
 def test_they_are_the_logits_of_autoawq(quantized: Quantized) -> None:

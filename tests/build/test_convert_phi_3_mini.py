@@ -6,6 +6,7 @@ from typing import Any
 
 from build.awq_config import read_config
 from build.trtllm_checkpoint import config_json, tensor_table
+from build.trtllm_layout import AWQ, GPTQ
 
 # As published with microsoft/Phi-3-mini-4k-instruct, plus what AutoAWQ adds.
 PHI_3_MINI: dict[str, Any] = {
@@ -71,13 +72,36 @@ def test_table_of_phi_3_mini(tmp_path: Path) -> None:
             f"transformer.layers.{layer}.mlp.proj.zero": ((64, 3072), "F16"),
         }
     (tmp_path / "config.json").write_text(json.dumps(PHI_3_MINI))
-    table = tensor_table(read_config(tmp_path))
+    table = tensor_table(read_config(tmp_path), AWQ)
     assert {name: (spec.shape, spec.dtype) for name, spec in table.items()} == expected
+
+
+def test_table_of_phi_3_mini_in_the_order_of_the_kernel(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PHI_3_MINI))
+    config = read_config(tmp_path)
+    awq, gptq = tensor_table(config, AWQ), tensor_table(config, GPTQ)
+    assert list(gptq) == list(awq)
+    linears = {
+        "attention.qkv": ((3072, 2304), (24, 9216)),
+        "attention.dense": ((3072, 768), (24, 3072)),
+        "mlp.fc": ((3072, 4096), (24, 16384)),
+        "mlp.proj": ((8192, 768), (64, 3072)),
+    }
+    others = dict(gptq)
+    for layer in range(32):
+        for module, (weight, per_group) in linears.items():
+            name = f"transformer.layers.{layer}.{module}"
+            expected = {"weight": weight, "weights_scaling_factor": per_group, "zero": per_group}
+            for parameter, shape in expected.items():
+                spec = others.pop(f"{name}.{parameter}")
+                assert (spec.shape, spec.dtype) == (shape, "F16")
+    assert others == {name: awq[name] for name in others}
+    assert sum(spec.size_bytes for spec in gptq.values()) == sum(spec.size_bytes for spec in awq.values())
 
 
 def test_config_of_phi_3_mini(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(PHI_3_MINI))
-    assert config_json(read_config(tmp_path)) == {
+    assert config_json(read_config(tmp_path), AWQ) == {
         "architecture": "Phi3ForCausalLM",
         "dtype": "float16",
         "logits_dtype": "float32",
@@ -125,3 +149,10 @@ def test_config_of_phi_3_mini(tmp_path: Path) -> None:
             "exclude_modules": ["*lm_head"],
         },
     }
+
+
+def test_config_differs_in_the_name_of_the_algorithm_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(PHI_3_MINI))
+    awq, gptq = (config_json(read_config(tmp_path), layout) for layout in (AWQ, GPTQ))
+    assert isinstance(awq["quantization"], dict)
+    assert gptq == awq | {"quantization": awq["quantization"] | {"quant_algo": "W4A16_GPTQ"}}

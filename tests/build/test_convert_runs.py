@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from build import ROOT, convert, manifest
+from build.trtllm_layout import GPTQ, LAYOUTS
 from tests.support import awq_checkpoints
 from tests.support.awq_checkpoints import Phi3Size
 
@@ -17,13 +18,14 @@ CONVERT_AND_MEASURE = """
 import sys
 from pathlib import Path
 from build.convert import convert
+from build.trtllm_layout import LAYOUTS
 
 def peak_bytes():
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 before = peak_bytes()
-convert(Path(sys.argv[1]), Path(sys.argv[2]))
+convert(Path(sys.argv[1]), Path(sys.argv[2]), layout=LAYOUTS[sys.argv[3]])
 print(before, peak_bytes())
 """
 
@@ -40,6 +42,15 @@ def test_result_has_a_manifest_and_nothing_else(tmp_path: Path) -> None:
     assert made.facts["trtllm_version"] == "1.0.0"
     assert made.facts["tensors"] == len(load_file(tmp_path / "out" / "rank0.safetensors")) == 3 + 2 * 14
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "manifest.json", "rank0.safetensors"]
+
+
+def test_manifest_says_which_layout_it_is_and_for_which_gpus(tmp_path: Path) -> None:
+    awq_dir = awq_checkpoints.write_random(tmp_path / "awq")
+    made = convert.convert(awq_dir, tmp_path / "out")
+    assert (made.settings["layout"], made.settings["quant_algo"], made.facts["sms"]) == ("awq", "W4A16_AWQ", None)
+    made = convert.convert(awq_dir, tmp_path / "out", layout=GPTQ)
+    assert made == manifest.verify_contents(tmp_path / "out")
+    assert (made.settings["layout"], made.settings["quant_algo"], made.facts["sms"]) == ("gptq", "W4A16_GPTQ", [80, 89])
 
 
 def test_inputs_are_hashes_of_what_was_read(tmp_path: Path) -> None:
@@ -102,14 +113,15 @@ def test_incomplete_result_is_mended(tmp_path: Path) -> None:
     assert convert.convert(awq_dir, tmp_path / "out").files == made.files
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
-def test_memory_stays_far_below_the_size_of_the_model(tmp_path: Path) -> None:
+def test_memory_stays_far_below_the_size_of_the_model(tmp_path: Path, layout: str) -> None:
     size = Phi3Size(vocab=65536, hidden=1024, intermediate=4096, layers=24, heads=16, kv_heads=16)
     awq_dir = awq_checkpoints.write_sparse(tmp_path / "awq", size)
     model_bytes = (awq_dir / "model.safetensors").stat().st_size
     embedding_bytes = size.vocab * size.hidden * 2
     assert model_bytes > 400e6
-    done = python("-c", CONVERT_AND_MEASURE, str(awq_dir), str(tmp_path / "out"))
+    done = python("-c", CONVERT_AND_MEASURE, str(awq_dir), str(tmp_path / "out"), layout)
     assert done.returncode == 0, done.stderr
     before, after = map(int, done.stdout.split())
     # What there is at once: the pages mapped for the embedding, a block of it, and the unpacked arrays of one linear layer.
@@ -145,7 +157,13 @@ def test_command_line_reports_what_the_system_says(tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err == f"error: [Errno 17] File exists: '{tmp_path / 'file'}'\n"
 
 
-@pytest.mark.parametrize("arguments", [[], ["one"], ["one", "two", "three"]])
+def test_command_line_with_a_layout(tmp_path: Path) -> None:
+    awq_dir = awq_checkpoints.write_random(tmp_path / "awq")
+    assert convert.main([str(awq_dir), str(tmp_path / "out"), "--layout", "gptq"]) == 0
+    assert manifest.read(tmp_path / "out").files == convert.convert(awq_dir, tmp_path / "same", layout=GPTQ).files
+
+
+@pytest.mark.parametrize("arguments", [[], ["one"], ["one", "two", "three"], ["one", "two", "--layout", "gemv"]])
 def test_command_line_misuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         convert.main(arguments)

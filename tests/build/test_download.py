@@ -4,12 +4,10 @@ import dataclasses
 import re
 from pathlib import Path
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from build import manifest
-from build.download import WANTED, download
+from build.download import download
 from build.errors import SourceError
 from build.settings import Hub, Model
 from tests.support.checkout import Checkout, checkpoint
@@ -18,20 +16,30 @@ from tests.support.checkout import Checkout, checkpoint
 def refused(place: Checkout, source: Path, words: str) -> None:
     before = place.left()
     with pytest.raises(SourceError, match=re.escape(words)):
-        download(place.model, str(source))
+        download(from_hub(place.model), str(source))
     assert place.left() == before
 
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_directory_is_copied_as_a_whole(place: Checkout, shards: int) -> None:
     source = checkpoint(place.root / "mine", shards)
-    download(place.model, str(source))
+    download(from_hub(place.model), str(source))
     hf = place.model.folder / "hf"
     made = manifest.verify_contents(hf)
     assert made.stage == "download"
     assert made.settings["origin"] == str(source)
     assert made.files.keys() == {path.name for path in source.iterdir()}
     assert all((hf / name).read_bytes() == (source / name).read_bytes() for name in made.files)
+
+
+def test_committed_files_are_never_replaced(place: Checkout) -> None:
+    source = checkpoint(place.root / "mine")
+    with pytest.raises(SourceError, match=rf"^source={source} would replace the files of model=small, .*`doit model=phi-3-mini source=DIR"):
+        download(place.model, str(source))
+    assert not (place.model.folder / "hf").exists()
+    tuned = dataclasses.replace(place.model, tuned_from="another")
+    download(tuned, str(source))  # made elsewhere
+    assert manifest.verify_contents(tuned.folder / "hf").settings["source"] == str(source)
 
 
 def test_only_what_a_model_needs_is_taken(place: Checkout) -> None:
@@ -41,7 +49,7 @@ def test_only_what_a_model_needs_is_taken(place: Checkout) -> None:
     (source / "onnx").mkdir()
     (source / "onnx" / "model.safetensors").write_text("not wanted")
     (source / "tokenizer.model").write_text("wanted")
-    download(place.model, str(source))
+    download(from_hub(place.model), str(source))
     names = manifest.read(place.model.folder / "hf").files.keys()
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "tokenizer.model"}
 
@@ -51,7 +59,7 @@ def test_links_of_a_cache_become_files(place: Checkout) -> None:
     snapshot.mkdir()
     for blob in blobs.iterdir():
         (snapshot / blob.name).symlink_to(blob)
-    download(place.model, str(snapshot))
+    download(from_hub(place.model), str(snapshot))
     assert not any(path.is_symlink() for path in (place.model.folder / "hf").iterdir())
     assert manifest.verify_contents(place.model.folder / "hf").files["config.json"]
 
@@ -89,7 +97,7 @@ def test_another_architecture_is_refused(place: Checkout, config: dict[str, obje
 
 
 def test_a_failed_download_keeps_what_was_there(place: Checkout) -> None:
-    download(place.model, str(checkpoint(place.root / "mine")))
+    download(from_hub(place.model), str(checkpoint(place.root / "mine")))
     old = manifest.read(place.model.folder / "hf")
     refused(place, place.root / "none", "is not a directory")
     assert manifest.verify_contents(place.model.folder / "hf") == old
@@ -156,35 +164,16 @@ def from_hub(model: Model) -> Model:
     return dataclasses.replace(model, source=None, hub=Hub("me/mine", "0123abc"))
 
 
-def test_the_hub_is_asked_for_the_pinned_revision_and_the_wanted_files_only(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, object] = {}
-
-    def snapshot_download(repo: str, **options: object) -> str:
-        asked.update(options, repo=repo)
-        return str(checkpoint(place.root / "cache"))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    download(from_hub(place.model))
-    assert asked == {"repo": "me/mine", "revision": "0123abc", "allow_patterns": list(WANTED)}
-    assert manifest.verify_contents(place.model.folder / "hf").settings["origin"] == "me/mine@0123abc"
-
-
-@pytest.mark.parametrize("error", [LocalEntryNotFoundError("no network"), OSError("no network")])
-def test_a_hub_that_cannot_be_reached_is_refused_with_two_ways_out(
-    place: Checkout, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def snapshot_download(*_: object, **__: object) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(SourceError, match=r"me/mine could not be fetched: no network\nRun the task again to resume, .* source=DIR"):
-        download(from_hub(place.model))
-    assert place.left() == []
-
-
 def test_a_directory_takes_the_place_of_the_hub(place: Checkout) -> None:
     download(from_hub(place.model), str(checkpoint(place.root / "mine")))
     assert manifest.read(place.model.folder / "hf").settings["origin"] == str(place.root / "mine")
+
+
+def test_a_revision_without_a_hub_is_refused(place: Checkout) -> None:
+    with pytest.raises(SourceError, match=r"revision=main is of no use: /mine is a directory, only a hub has revisions"):
+        download(from_hub(place.model), "/mine", revision="main")
+    with pytest.raises(SourceError, match=r"checkpoints/small/hf is a directory, only a hub has revisions"):
+        download(place.model, revision="main")
 
 
 def test_a_preset_without_any_source_is_refused(place: Checkout) -> None:

@@ -43,14 +43,50 @@ def test_the_cpu_target_says_its_block_size_and_threads() -> None:
     assert target.tokens_per_block.bit_count() == 1  # KV-cache blocks are powers of two
 
 
+@pytest.mark.parametrize(
+    ("name", "gpu", "sm"), [("l4", "NVIDIA L4", 89), ("rtx3090", "NVIDIA GeForce RTX 3090", 86), ("a10g", "NVIDIA A10G", 86)]
+)
+def test_gpu_targets_name_their_gpu_and_claim_nothing(name: str, gpu: str, sm: int) -> None:
+    target = settings.target(name)
+    assert target.gpu is not None
+    assert (target.gpu.name, target.gpu.sm) == (gpu, sm)
+    assert 0 < target.gpu.kv_cache_free_gpu_mem_fraction < 1
+    assert "not run by anyone yet" in target.about
+    # Calibration prompts are padded to blocks: one size for all targets, or a change of target would mean quantizing again.
+    assert target.tokens_per_block == settings.target("cpu").tokens_per_block
+
+
+def test_the_container_is_pinned_and_says_what_is_in_it() -> None:
+    container = settings.container()
+    assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-trtllm-python-py3", container.image)
+    assert (container.tensorrt_llm, container.tensorrt, container.cuda) == ("1.0.0", "10.11.0.33", "12.9")
+    assert Path(container.model_repository).is_absolute()
+
+
+@pytest.mark.parametrize("name", ["pika-tiny", "phi-3-mini", "phi-3-mini-tuned"])
+def test_no_request_is_longer_than_the_model_can_look_back(name: str) -> None:
+    lengths = {"pika-tiny": 1024, "phi-3-mini": 2047, "phi-3-mini-tuned": 2047}
+    assert 0 < settings.model(name).max_seq_len <= lengths[name]
+
+
+@pytest.mark.parametrize("text", ["", "-1", "all", "0,1", "²", "GPU-1"])
+def test_what_is_not_the_number_of_a_gpu_is_refused(text: str) -> None:
+    with pytest.raises(SettingError, match=rf"^gpu={re.escape(text)} is not the number of a GPU; nvidia-smi -L lists them"):
+        settings.gpu_index(text)
+
+
+def test_gpus_are_counted_from_nought() -> None:
+    assert [settings.gpu_index(text) for text in ("0", "2")] == [0, 2]
+
+
 def test_a_row_of_the_file_is_what_the_dataclass_holds(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     presets = tmp_path_factory.mktemp("presets") / "presets.toml"
     presets.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n"
+        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
     )
     monkeypatch.setattr(settings, "PRESETS", presets)
-    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True)
+    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True, duo_scaling=False)
     assert settings.model("mine") == Model("mine", "x", "t", quantize, hub=Hub("me/mine", "abc"))
 
 
@@ -66,7 +102,8 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(settings, "PRESETS", path)
     path.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n[models.mine.finetune]\n{FINETUNE}"
+        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
+        f"[models.mine.finetune]\n{FINETUNE}"
         '[models.taught]\nabout = "y"\ntuned_from = "mine"\n'
     )
     return path
@@ -127,6 +164,26 @@ def test_a_row_that_is_not_as_it_should_be_is_refused(presets: Path, name: str, 
     presets.write_text(presets.read_text().replace(old, new))
     with pytest.raises(SettingError, match=problem):
         settings.model(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[targets.mine]\nabout = "x"\ntokens_per_block = 32\n[targets.mine.gpu]\nname = "y"\n', r"^\[targets\.mine\] .* settings\.Target"),
+        ('[targets.mine]\nabout = "x"\n', r"^\[targets\.mine\] .*'tokens_per_block'"),
+    ],
+)
+def test_a_target_that_lacks_something_is_refused(presets: Path, text: str, words: str) -> None:
+    presets.write_text(text)
+    with pytest.raises(SettingError, match=words):
+        settings.target("mine")
+
+
+@pytest.mark.parametrize("text", ['image = "x"', 'image = "x"\n[container.drivers]\nfull = "575"'])
+def test_a_container_that_lacks_something_is_refused(presets: Path, text: str) -> None:
+    presets.write_text(f"[container]\n{text}\n")
+    with pytest.raises(SettingError, match=r"^\[container\] in presets\.toml .* settings\.Container"):
+        settings.container()
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1e3", " 1", "1_000", "²", "٣", "many"])

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from build.serve import Server, running
+from build.serve import Server, free_ports, running
 from pika_tagger import Tag, TaggerClient
 from tests.client.twins import TWINS, Make
-from tests.e2e.conftest import free_ports
 
 pytestmark = pytest.mark.e2e
 

@@ -1,18 +1,19 @@
 """Independent readers of quantized checkpoints: what weights do they mean?
 
-Nothing here comes from `build`. The AutoAWQ side runs AutoAWQ's own unpacking code; the TensorRT-LLM side is written from the formula of
-its kernel, W[n, k] = scale * q_signed + zero. Both give a whole HF Phi3ForCausalLM state dict in float32.
+Nothing here comes from the converter. The AutoAWQ side runs AutoAWQ's own unpacking code (`build.dequantize`); the TensorRT-LLM side is
+written from the formula of its kernel, W[n, k] = scale * q_signed + zero, and for layout=gptq from the order in which the kernel reads
+(`tests.support.mixed_gemm_kernel`). Both give a whole HF Phi3ForCausalLM state dict in float32.
 """
 
-import importlib.util
 import json
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
+
+from build.dequantize import AwqWeights, awq_packing
+from tests.support import mixed_gemm_kernel
 
 AWQ_MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
 GROUP_SIZE = 128
@@ -40,20 +41,6 @@ class Linear(NamedTuple):
     """[N, K/128]: 0..15 in AutoAWQ's form, the added fp16 term in TensorRT-LLM's."""
 
 
-@cache
-def awq_packing() -> ModuleType:
-    """AutoAWQ's awq/utils/packing_utils.py, loaded alone: the package around it takes seconds to import and needs names that are gone."""
-    package = importlib.util.find_spec("awq")
-    assert package is not None
-    assert package.origin is not None
-    spec = importlib.util.spec_from_file_location("awq_packing_utils", Path(package.origin).parent / "utils" / "packing_utils.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def load_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
     """All tensors of an AutoAWQ checkpoint as stored."""
     index = awq_dir / "model.safetensors.index.json"
@@ -71,29 +58,26 @@ def awq_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
 
 
 def trtllm_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
-    pairs = tensors[f"{module}.weight"].to(torch.int16)
+    """A layer of either layout: they are told apart by the dtype of the weights."""
+    weight, scales, zeros = (tensors[f"{module}.{part}"] for part in ("weight", "weights_scaling_factor", "zero"))
+    if weight.dtype == torch.float16:
+        signed = mixed_gemm_kernel.read(weight.numpy().tobytes(), weight.shape[0], weight.shape[1] * 4)
+        return Linear(torch.from_numpy(signed).to(torch.int16), scales.T, zeros.T)
+    pairs = weight.to(torch.int16)
     q = torch.stack((pairs % 16, pairs // 16 % 16), dim=1).flatten(0, 1)  # torch's % and // round down, so both are 0..15
-    return Linear(torch.where(q < 8, q, q - 16), tensors[f"{module}.weights_scaling_factor"], tensors[f"{module}.zero"].T)
+    return Linear(torch.where(q < 8, q, q - 16), scales, zeros.T)
 
 
 def from_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
     """The float32 state dict that an AutoAWQ GEMM checkpoint means."""
-    tensors = load_awq(awq_dir)
-    state = {name: tensor.float() for name, tensor in tensors.items() if name.endswith(".weight")}
-    for name in tensors:
-        module, _, part = name.rpartition(".")
-        if part == "qweight":
-            in_out = awq_packing().dequantize_gemm(
-                tensors[name], tensors[f"{module}.qzeros"], tensors[f"{module}.scales"].float(), 4, GROUP_SIZE
-            )
-            state[f"{module}.weight"] = in_out.T.contiguous()
-    return state
+    weights = AwqWeights(awq_dir)
+    return {f"{module}.weight": weights[module] for module in weights.modules}
 
 
 def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:
-    """The float32 state dict that a TensorRT-LLM W4A16_AWQ checkpoint with zero points means, in HF's names and order of gate and up."""
+    """The float32 state dict that a TensorRT-LLM checkpoint with zero points means, in HF's names and order of gate and up."""
     config: dict[str, Any] = json.loads((trtllm_dir / "config.json").read_text())
-    assert config["quantization"]["quant_algo"] == "W4A16_AWQ"
+    assert config["quantization"]["quant_algo"] in ("W4A16_AWQ", "W4A16_GPTQ")
     tensors = load_file(trtllm_dir / "rank0.safetensors")
     state: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
@@ -101,7 +85,7 @@ def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:
         if part != "weight":
             continue
         value = tensor.float()
-        if tensor.dtype == torch.int8:
+        if f"{module}.zero" in tensors:
             q, scales, zeros = trtllm_linear(tensors, module)
             value = q * _per_input(scales) + _per_input(zeros)
         if module.endswith("mlp.fc"):
