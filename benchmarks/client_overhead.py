@@ -3,13 +3,15 @@
     .venv/bin/python benchmarks/client_overhead.py                        starts a server on the built repository of pika-tiny
     .venv/bin/python benchmarks/client_overhead.py --url localhost:8001   asks one that runs
 
-Every round asks once in each of two ways, in random order, so that a machine that is busy for a while is so for both. What counts is the
+Every round asks once in each way, in random order, so that a machine that is busy for a while is so for all. What counts is the
 difference of the medians; exit status 1 if one is above `--max-ms`. The bare way reads all four outputs, as a robot would have to.
+"patient" is a client whose budget leaves time for the deadline, as tools have it: it needs no second thread for a call.
 """
 
 import argparse
 import asyncio
 import contextlib
+import math
 import random
 import statistics
 import sys
@@ -54,11 +56,16 @@ def read(result: Any) -> str:
 
 
 def measure(url: str, rounds: int) -> Taken:
-    """Ask in the two blocking ways in turns, and return the milliseconds of each, one value a round."""
-    with blocking.InferenceServerClient(url) as bare, TaggerClient(url, budget_ms=BUDGET_MS, on_failure="raise") as ours:
+    """Ask in the blocking ways in turns, and return the milliseconds of each, one value a round."""
+    with (
+        blocking.InferenceServerClient(url) as bare,
+        TaggerClient(url, budget_ms=BUDGET_MS, on_failure="raise") as ours,
+        TaggerClient(url, budget_ms=math.inf, on_failure="raise") as patient,
+    ):
         ways: dict[str, Callable[[], str]] = {
             "tritonclient": lambda: read(bare.infer("tagger", inputs(), client_timeout=1.0)),
             "TaggerClient": lambda: ours.tag(**LINE).emotion_name,
+            "patient": lambda: patient.tag(**LINE).emotion_name,
         }
         taken: Taken = {way: [] for way in ways}
         for _ in range(WARM_UP + rounds):
@@ -70,7 +77,7 @@ def measure(url: str, rounds: int) -> Taken:
 
 
 async def measure_async(url: str, rounds: int) -> Taken:
-    """Do the same in the two asynchronous ways; not at the same time, because an event loop that is there slows blocking calls down."""
+    """Do the same in the asynchronous ways; not at the same time, because an event loop that is there slows blocking calls down."""
     async with (
         asynchronous.InferenceServerClient(url) as bare,
         AsyncTaggerClient(url, budget_ms=BUDGET_MS, on_failure="raise") as ours,
@@ -93,12 +100,12 @@ async def measure_async(url: str, rounds: int) -> Taken:
 
 
 def show(taken: Taken) -> float:
-    """Print one line, and return the overhead at p50 in milliseconds."""
-    (bare, bare_ms), (ours, ours_ms) = ((way, statistics.median(values[WARM_UP:])) for way, values in taken.items())
-    overhead_ms = ours_ms - bare_ms
-    print(f"{bare:<17} p50 {bare_ms:7.3f} ms   {ours:<18} p50 {ours_ms:7.3f} ms   ", end="")
-    print(f"overhead {overhead_ms:+.3f} ms   ratio {ours_ms / bare_ms:.3f}", flush=True)
-    return overhead_ms
+    """Print one line for each way but the first, which is the bare one, and return the largest overhead at p50 in milliseconds."""
+    (bare, bare_ms), *others = ((way, statistics.median(values[WARM_UP:])) for way, values in taken.items())
+    for ours, ours_ms in others:
+        print(f"{bare:<17} p50 {bare_ms:7.3f} ms   {ours:<18} p50 {ours_ms:7.3f} ms   ", end="")
+        print(f"overhead {ours_ms - bare_ms:+.3f} ms   ratio {ours_ms / bare_ms:.3f}", flush=True)
+    return max(ours_ms - bare_ms for _, ours_ms in others)
 
 
 @contextlib.contextmanager

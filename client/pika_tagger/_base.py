@@ -60,12 +60,16 @@ T = TypeVar("T")
 
 
 class InFlight(Generic[W]):
-    """A call under way, and its end: a gRPC status by name, the words that came with it, and the response if the status is "OK"."""
+    """A call under way, and its end: a gRPC status by name, the words that came with it, and the response if the status is "OK".
 
-    __slots__ = ("abandoned", "deadline_s", "detail", "done", "method", "response", "status", "waiter")
+    A `patient` one is waited for in any case: its deadline is within the budget, and nothing else is to be sent meanwhile.
+    """
 
-    def __init__(self, method: str, deadline_s: float, waiter: W | None = None) -> None:
-        self.method, self.deadline_s, self.waiter = method, deadline_s, waiter
+    __slots__ = ("abandoned", "deadline_s", "detail", "done", "method", "patient", "response", "status", "waiter")
+
+    def __init__(self, method: str, deadline_s: float, patient: bool) -> None:
+        self.method, self.deadline_s, self.patient = method, deadline_s, patient
+        self.waiter: W | None = None
         self.done = self.abandoned = False
         self.status = self.detail = ""
         self.response: Any = None
@@ -169,9 +173,10 @@ class BaseClient(ABC, Generic[W]):
 
     @abstractmethod
     def _launch(self, call: InFlight[W], rpc: Any, request: Any, metadata: Metadata) -> None:
-        """Start `rpc`, a method of the stub, without waiting, and see to it that `_ended` is told when it has ended.
+        """Start `rpc`, a method of the stub, and see to it that `_ended` is told when it has ended; wait for that only if `call.patient`.
 
         Raises:
+            ServerBusyError: The process has no thread for it.
             ClientClosedError: The client was closed just now, or this is not the event loop of its connection.
         """
 
@@ -244,7 +249,8 @@ class BaseClient(ABC, Generic[W]):
         request = encode(self._target.model_name, texts, strategy)
         learning: tuple[InFlight[W], InFlight[W]] | None = None
         for attempt in range(MAX_ATTEMPTS):
-            call = self._send("ModelInfer", request, deadline_s, more)
+            patient = self._info is not None and time.monotonic() + deadline_s <= until_s
+            call = self._send("ModelInfer", request, deadline_s, more, patient)
             try:
                 if not (learning or self._info):
                     learning = self._learn(deadline_s)  # at the same time, so that a first tag takes no longer
@@ -303,9 +309,9 @@ class BaseClient(ABC, Generic[W]):
             warnings.warn(sentence, VersionWarning, stacklevel=2)
         return info
 
-    def _send(self, method: str, request: Any, deadline_s: float, more: Metadata = ()) -> InFlight[W]:
+    def _send(self, method: str, request: Any, deadline_s: float, more: Metadata = (), patient: bool = False) -> InFlight[W]:
         rpc = getattr(self._stub(), method)
-        call: InFlight[W] = InFlight(method, deadline_s)
+        call: InFlight[W] = InFlight(method, deadline_s, patient)
         with self._lock:
             if len(self._under_way) >= self._settings.max_unanswered:
                 raise ServerBusyError(

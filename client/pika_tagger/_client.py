@@ -1,15 +1,21 @@
 """The blocking client: `_base` with waiting by blocking. Its twin is `_async_client`; what one can do, the other can."""
 
 import contextlib
+import functools
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar, overload
 
+import grpc  # type: ignore[import-untyped]
+
 from pika_tagger._base import BaseClient, Flow, InFlight, Sleep
+from pika_tagger._callers import Callers
+from pika_tagger._errors import ServerBusyError
 from pika_tagger._many import DEFAULT_CONCURRENCY, checked_concurrency, checked_dialogues
 from pika_tagger._settings import Metadata, OnFailure
 from pika_tagger._types import Dialogue, ServerInfo, Tag
@@ -22,6 +28,10 @@ class TaggerClient(BaseClient[threading.Event]):
 
     A process that forks may make it before, but must not use it before: see `ClientClosedError`.
     """
+
+    _callers: Callers
+    _disconnect: Callable[[], object] | None = None
+    """Closes the connection, once; also when the client is forgotten without being closed, and when the interpreter ends."""
 
     # The short form of its own lets type checkers take `tag(**texts)` with a plain dict of strings.
     @overload
@@ -121,8 +131,8 @@ class TaggerClient(BaseClient[threading.Event]):
     def close(self) -> None:
         """Close the connection. Calls in flight in other threads fail; closing twice is allowed."""
         self._closed = True
-        if self._channel is not None and self._process_id == os.getpid():
-            self._channel.close()
+        if self._disconnect is not None:
+            self._disconnect()
 
     def __enter__(self) -> "TaggerClient":
         return self
@@ -144,20 +154,43 @@ class TaggerClient(BaseClient[threading.Event]):
                 return result
 
     def _open(self) -> Any:
-        return self._settings.endpoint.open()
+        channel = self._settings.endpoint.open()
+        self._callers = Callers()
+        self._disconnect = weakref.finalize(self, _disconnect, channel, self._callers, os.getpid())
+        return channel
 
     def _launch(self, call: InFlight[threading.Event], rpc: Any, request: Any, metadata: Metadata) -> None:
+        if call.patient:
+            self._make(call, None, rpc, request, metadata)
+            return
         call.waiter = threading.Event()
         try:
-            future = rpc.future(request, timeout=call.deadline_s, metadata=metadata)
-        except ValueError:  # gRPC's answer to a call on a closed channel
+            self._callers.take(functools.partial(self._make, call, call.waiter, rpc, request, metadata))
+        except RuntimeError:
+            if self._closed:
+                raise self._closed_error() from None
+            raise ServerBusyError(
+                "this process can have no more threads, and a call needs one: ask less at once, or raise the limit (ulimit -u)"
+            ) from None
+
+    def _make(self, call: InFlight[threading.Event], ended: threading.Event | None, rpc: Any, request: Any, metadata: Metadata) -> None:
+        status, detail, response = "CANCELLED", "", None
+        try:
+            response = rpc(request, timeout=call.deadline_s, metadata=metadata)
+            status = "OK"
+        except grpc.RpcError as error:
+            status, detail = error.code().name, error.details() or ""
+        except ValueError:  # gRPC's answer to a call on a channel that was closed just now
             if not self._closed:
                 raise
-            raise self._closed_error() from None
-        future.add_done_callback(lambda _: self._landed(call, future))
+        finally:
+            self._ended(call, status, detail, response)
+            if ended is not None:
+                ended.set()
 
-    def _landed(self, call: InFlight[threading.Event], future: Any) -> None:
-        code = future.code().name
-        self._ended(call, code, future.details() or "", future.result() if code == "OK" else None)
-        if call.waiter is not None:
-            call.waiter.set()
+
+def _disconnect(channel: Any, callers: Callers, process_id: int) -> None:
+    """End what `_open` began, unless this is another process, where it does not exist."""
+    if os.getpid() == process_id:
+        channel.close()
+        callers.end()

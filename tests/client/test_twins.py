@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pika_tagger
 from pika_tagger import AsyncTaggerClient, ClientClosedError, TaggerClient
 from tests.client.fake_server import FakeServer
 from tests.client.test_budget import wait_for
+from tests.support.fake_triton import Reply, Request
 
 OTHER_NAME = {"__aenter__": "__enter__", "__aexit__": "__exit__"}
 
@@ -97,13 +99,17 @@ def test_tasks_of_one_loop_share_a_client_and_another_loop_is_refused(server: Fa
 
 
 FORK = """
-import math, os, sys
+import math, os, sys, time
+from concurrent.futures import ThreadPoolExecutor
 from pika_tagger import ClientClosedError, TaggerClient
 
 url, used = sys.argv[1], sys.argv[2] == "used"
 tagger = TaggerClient(url, budget_ms=math.inf, timeout_s=20)
 if used:
     tagger.health()
+    under_way = ThreadPoolExecutor(1).submit(tagger.tag, user_last_message="slow", pika_response="b", budget_ms=15_000)
+    while not tagger.counts.unanswered:
+        time.sleep(0.001)
 child = os.fork()
 if child == 0:
     try:
@@ -114,8 +120,15 @@ if child == 0:
     sys.exit(0)
 print("status:", os.waitpid(child, 0)[1])
 print("parent:", tagger.tag(user_last_message="a", pika_response="b").emotion_name)
+if used:
+    print("under way:", under_way.result().emotion_name)
 tagger.close()
 """
+
+
+def slowly(request: Request) -> Reply:
+    time.sleep(2.0 if request.texts["user_last_message"] == "slow" else 0.0)  # longer than a child process lives
+    return Reply()
 
 
 def forked(server: FakeServer, how: str) -> list[str]:
@@ -127,10 +140,11 @@ def forked(server: FakeServer, how: str) -> list[str]:
 
 
 def test_a_client_that_was_used_before_a_fork_refuses_to_work_in_the_child_and_goes_on_in_the_parent(server: FakeServer) -> None:
-    child, parent, status = forked(server, "used")
+    server.reply = slowly
+    child, parent, status, under_way = forked(server, "used")
     assert "was used before the process was forked" in child
     assert "make or first use it in the new process" in child
-    assert (parent, status) == ("parent: proud", "status: 0")
+    assert (parent, status, under_way) == ("parent: proud", "status: 0", "under way: proud")
 
 
 def test_a_client_that_was_made_but_not_used_before_a_fork_works_on_both_sides(server: FakeServer) -> None:
