@@ -24,10 +24,10 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from pika_tagger._channel import Tls
 from pika_tagger._codec import checked_strategy, decode, encode, labels_of, parameter, texts_of
 from pika_tagger._errors import (
-    AccessDeniedError,
     ClientClosedError,
     InvalidRequestError,
     ServerBusyError,
+    TaggerConnectionError,
     TaggerError,
     TaggerTimeoutError,
     VersionWarning,
@@ -275,7 +275,7 @@ class BaseClient(ABC, Generic[W]):
 
     def _worth_another(self, error: TaggerError, attempt: int) -> bool:
         """Return whether the same call may succeed in a moment, perhaps on another server."""
-        if error.status != "UNAVAILABLE" or isinstance(error, AccessDeniedError):
+        if error.status is None or not isinstance(error, (TaggerConnectionError, ServerBusyError)):
             return False
         again = self._throttle.failed() and attempt + 1 < MAX_ATTEMPTS
         with self._lock:

@@ -5,7 +5,7 @@ TaggerError                  base; `status` is the gRPC status behind it, such a
 ├── ClientClosedError        the client was used after close(), or where its connection does not exist: another process, another event loop
 ├── InvalidRequestError      the tagger refused the dialogue (INVALID_ARGUMENT), or it cannot be sent: do not send it again unchanged
 ├── AccessDeniedError        the server wants a key, a token or a certificate that it did not get
-├── TaggerConnectionError    no server answers at the url (UNAVAILABLE)
+├── TaggerConnectionError    no server answers at the url (UNAVAILABLE), or one that is just stopping
 ├── TaggerTimeoutError       no answer within the budget or the deadline (DEADLINE_EXCEEDED), or not ready in time
 ├── ServerBusyError          the server's queue is full, or too many calls wait for it: the same request may succeed a moment later
 └── ServerError              the server failed, or sent what a tagger does not send

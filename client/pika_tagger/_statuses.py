@@ -24,22 +24,27 @@ _DENIED: _Meaning = (
     "{target} refused access ({said}): give the key or token that it wants as metadata, for a restricted protocol as "
     '{{"triton-grpc-protocol-KEY": "VALUE"}}',
 )
+_NOT_READY: _Meaning = (
+    TaggerConnectionError,
+    "{target} cannot be reached or is not ready ({said}): start the server, or give HOST:PORT of its gRPC endpoint (not of HTTP), "
+    "and tls if and only if the server has it",
+)
 _MEANINGS: dict[str, _Meaning] = {
     "INVALID_ARGUMENT": (InvalidRequestError, "{target} refused the dialogue ({said}): correct the field it names"),
     "DEADLINE_EXCEEDED": (
         TaggerTimeoutError,
         "no answer from {target} within {deadline_s:g} s ({said}): check the server's load and the network, or give a longer timeout",
     ),
-    "UNAVAILABLE": (
-        TaggerConnectionError,
-        "{target} cannot be reached or is not ready ({said}): start the server, or give HOST:PORT of its gRPC endpoint (not of HTTP), "
-        "and tls if and only if the server has it",
-    ),
+    "UNAVAILABLE": _NOT_READY,
+    "CANCELLED": _NOT_READY,  # by the server, which has come to its end: this side cancels only in `close`
     "NOT_FOUND": (ServerError, "no {target} ({said}): check model_name and what the server has loaded"),
     "UNIMPLEMENTED": (ServerError, "what listens for {target} is not Triton's gRPC endpoint ({said}): check the url"),
     "UNAUTHENTICATED": _DENIED,
     "PERMISSION_DENIED": _DENIED,
 }
+# What Triton 2.51 was seen to answer for the seconds in which it unloads its models after SIGTERM: the first for new requests, the second
+# where the tagger had one half done and asked the engine once more.
+_STOPPING = ("has no available versions", "server not ready")
 _OVERLOAD: _Meaning = (ServerBusyError, "{target} is overloaded ({said}): send it again a little later, or add a server")
 _TOO_LARGE: _Meaning = (InvalidRequestError, f"the dialogue is larger than {MAX_MESSAGE_BYTES} bytes ({{said}}): send a shorter one")
 _FAILURE: _Meaning = (ServerError, "{target} failed ({said}): see the server's log, and restart it if this goes on")
@@ -74,5 +79,7 @@ def error_from(status: str, detail: str, *, target: Target, deadline_s: float, t
         kind, template = _DENIED
     elif status == "RESOURCE_EXHAUSTED" and "sent message larger" in words:
         kind, template = _TOO_LARGE
+    elif status in ("NOT_FOUND", "INTERNAL") and any(sign in words for sign in _STOPPING):
+        kind, template = _NOT_READY
     said = f"{status}: {safe_detail(detail, texts)}"
     return kind(template.format(target=target, said=said, deadline_s=deadline_s), status=status)

@@ -69,7 +69,7 @@ def _tag(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
         print(tag.json())
     else:
         celebrate = "yes" if tag.celebrate else "no"
-        print(f"{tag.emotion_name}   celebrate: {celebrate}   confidence {tag.confidence:.2f}   {tag.latency_ms:.1f} ms")
+        print(f"{tag.emotion_name}   celebrate: {celebrate}   confidence {tag.confidence:.2f}   {tag.latency_ms:.1f} ms with connecting")
     return OK
 
 
@@ -167,7 +167,7 @@ def _bench(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
 def _health(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     tag = tagger.health()
     answer = {"url": arguments.url, "healthy": True, "latency_ms": round(tag.latency_ms, 3)}
-    print(json.dumps(answer) if arguments.json else f"{arguments.url} answers: a tag in {tag.latency_ms:.1f} ms")
+    print(json.dumps(answer) if arguments.json else f"{arguments.url} answers: a tag in {tag.latency_ms:.1f} ms with connecting")
     return OK
 
 

@@ -1,5 +1,6 @@
 """The budget bounds the wait, the deadline bounds the call; what comes late is counted, and what piles up is refused."""
 
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from pika_tagger import (
     TaggerError,
     TaggerTimeoutError,
 )
-from pika_tagger._retry import pause_s
+from pika_tagger._retry import MAX_ATTEMPTS, Throttle, pause_s
 from tests.client import raw_servers
 from tests.client.fake_server import FakeServer
 from tests.client.raw_servers import Behaviour, listening
@@ -251,13 +252,28 @@ def test_unavailable_is_tried_again_at_once_and_nothing_else_is(server: FakeServ
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "details"),
+    [
+        ("NOT_FOUND", "Request for unknown model: 'tagger' has no available versions"),
+        ("INTERNAL", "the engine failed: Model tensorrt_llm - Error when running inference: Server not ready"),
+        ("CANCELLED", "CANCELLED"),
+    ],
+)
+def test_a_server_that_stops_in_order_is_like_one_that_is_gone(server: FakeServer, tagger: TaggerClient, status: str, details: str) -> None:
+    tagger.health()
+    server.fail_with(status, details, times=2)
+    assert not ask(tagger).fallback
+    assert tagger.counts.retried == 2
+
+
 def test_attempts_have_an_end(server: FakeServer, tagger: TaggerClient) -> None:
     tagger.health()
     server.requests.clear()
     server.fail_with("UNAVAILABLE", "Server is stopping")
     with pytest.raises(TaggerConnectionError):
         ask(tagger)
-    assert len(server.requests) == 4
+    assert len(server.requests) == MAX_ATTEMPTS
 
 
 def test_a_server_that_keeps_failing_is_spared_further_attempts(server: FakeServer, tagger: TaggerClient) -> None:
@@ -306,8 +322,33 @@ def test_a_pause_that_would_use_the_budget_up_is_not_made(server: FakeServer, ma
         assert_fallback(ask(tagger), "unreachable")
 
 
+def test_chance_does_not_shut_the_throttle_while_every_second_call_fails() -> None:
+    for seed in range(50):
+        chance, throttle = random.Random(seed), Throttle()
+        throttle.succeeded()
+        shut = 0
+        for _ in range(1000):
+            if chance.random() < 0.5:
+                throttle.succeeded()
+            else:
+                shut += not throttle.failed()
+        assert shut == 0
+
+
+def test_the_throttle_shuts_while_four_of_five_calls_fail() -> None:
+    throttle = Throttle()
+    allowed = []
+    for number in range(400):
+        if number % 5 == 0:
+            throttle.succeeded()
+        else:
+            allowed.append(throttle.failed())
+    assert allowed[0]
+    assert not any(allowed[100:])
+
+
 def test_pauses_grow_and_differ() -> None:
-    for attempt, most_s in enumerate((0.002, 0.004, 0.008)):
+    for attempt, most_s in enumerate((0.002, 0.004, 0.008, 0.008)):
         pauses_s = {pause_s(attempt) for _ in range(200)}
         assert most_s / 2 <= min(pauses_s) < max(pauses_s) <= most_s
         assert len(pauses_s) > 100

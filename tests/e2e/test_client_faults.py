@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
 from typing import Any
 
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 from build.serve import Server, free_ports, running
 from pika_tagger import Tag, TaggerClient
@@ -53,6 +55,21 @@ class Fleet:
 
     def restart(self, place: int) -> None:
         self.start(place, self.servers[place].ports)
+
+    def roll(self) -> None:
+        """Restart one after the other as docs/client.md says: ask to stop, wait for the end, start, wait for a tag."""
+        for place in range(len(self.servers)):
+            self.servers[place].process.terminate()
+            assert self.servers[place].process.wait(PATIENCE_S) == 0
+            self.restart(place)
+
+    def answered(self) -> list[int]:
+        """How many tags each server has given since it was started."""
+        counts = []
+        for url in self.urls:
+            with InferenceServerClient(url) as asking:
+                counts.append(int(asking.get_inference_statistics("tagger").model_stats[0].inference_stats.success.count))
+        return counts
 
 
 @contextlib.contextmanager
@@ -152,6 +169,36 @@ def test_a_server_that_hangs_costs_the_budget_and_no_more(repository: Path, tmp_
             while tagger.counts.unanswered:
                 assert time.monotonic() < give_up_s
                 time.sleep(0.05)
+
+
+def spread(tags: list[Tag]) -> str:
+    """For docs/client.md."""
+    *_, p99_ms = quantiles((tag.latency_ms for tag in tags), n=100)
+    over = sum(tag.latency_ms > 50 for tag in tags)
+    return f"{len(tags)} tags, p50 {median(tag.latency_ms for tag in tags):.1f} ms, p99 {p99_ms:.1f} ms, {over} above 50 ms"
+
+
+@pytest.mark.skipif("PIKA_ROLL" not in os.environ, reason="takes about a minute for each client; any PIKA_ROLL will do")
+@pytest.mark.parametrize("make", TWINS.values(), ids=list(TWINS))
+def test_a_rolling_restart_under_load_loses_no_tag(repository: Path, tmp_path: Path, make: Make) -> None:
+    second = RATE_HZ
+    with fleet(repository, tmp_path, 3) as servers, make(servers.urls, budget_ms=BUDGET_MS, timeout_s=10.0) as tagger:
+        right = expected(servers.urls[0], second)
+        tagger.wait_until_ready(PATIENCE_S)
+        before = steadily(tagger, 10 * second, {})
+        tags = []
+        with ThreadPoolExecutor(1) as operator:
+            rolling = operator.submit(servers.roll)
+            while not rolling.done():
+                tags += steadily(tagger, second, {})
+            rolling.result()
+            # In this block, because what the operator's thread has started ends with that thread.
+            tags += steadily(tagger, 3 * second, {})
+            assert min(servers.answered()) > second / 2  # all of them are back at work
+        print(f"before: {spread(before)}; while three servers were restarted in turn: {spread(tags)}; {tagger.counts}", flush=True)
+        assert [tag.fallback_reason for tag in tags if tag.fallback] == []
+        assert [tag.json() for tag in tags[:second]] == right
+        assert tagger.counts.tags == len(before) + len(tags)
 
 
 def memory_bytes() -> int:
