@@ -180,9 +180,8 @@ class TaggerClient(BaseClient[threading.Event]):
             status = "OK"
         except grpc.RpcError as error:
             status, detail = error.code().name, error.details() or ""
-        except ValueError:  # gRPC's answer to a call on a channel that was closed just now
-            if not self._closed:
-                raise
+        except ValueError as error:  # gRPC's answer to a call on a channel that was closed just now
+            detail = str(error)
         finally:
             self._ended(call, status, detail, response)
             if ended is not None:

@@ -86,6 +86,17 @@ def test_close_ends_calls_under_way_with_one_clear_error_whoever_makes_them(serv
     assert (tagger.counts.unanswered, threads()) == (0, set())
 
 
+def test_a_call_whose_connection_goes_before_its_thread_makes_it_is_a_fallback(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_late(callers: Callers, call: Callable[[], None], take: Callable[..., None] = Callers.take) -> None:
+        tagger._channel.close()
+        take(callers, call)
+
+    with TaggerClient(server.url, timeout_s=PATIENCE_S) as tagger:
+        ask(tagger)
+        monkeypatch.setattr(Callers, "take", too_late)
+        assert tagger.tag(user_last_message="a", pika_response="b", budget_ms=HURRIED_MS).fallback_reason == "unreachable"
+
+
 def test_a_client_that_is_forgotten_leaves_no_thread_behind(server: FakeServer) -> None:
     tagger = TaggerClient(server.url, timeout_s=PATIENCE_S)
     ask(tagger)
