@@ -1,6 +1,7 @@
 """The whole pipeline, built once, and the real tritonserver on free ports."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[TaggerClient]:
-    with TaggerClient(server.url, timeout_s=10.0) as tagger:
+    with TaggerClient(server.url, timeout_s=10.0, budget_ms=math.inf, on_failure="raise") as tagger:
         yield tagger
 
 

@@ -1,0 +1,39 @@
+"""pika-tag bench against the real server: Triton's own counts agree with what was asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from build.serve import Server
+from pika_tagger.cli import main
+from tests.e2e.conftest import EVALUATION
+
+pytestmark = pytest.mark.e2e
+
+
+def test_triton_counts_what_was_asked_and_a_cold_prefix_costs_the_engine_one_more_each(server: Server, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    command = [
+        "bench",
+        str(EVALUATION),
+        "--url",
+        server.url,
+        "--requests",
+        "30",
+        "--concurrency",
+        "1",
+        "--rate",
+        "10",
+        "--cold",
+        "--json",
+        str(out),
+    ]
+    assert main(command) == 0
+    runs = {run["name"]: run for run in json.loads(out.read_text(encoding="utf-8"))["runs"]}
+    assert list(runs) == ["1 at a time", "10/s", "cold prefix"]
+    for name, run in runs.items():
+        assert (run["requests"], run["failures"], run["server"]["tagger"]["requests"]) == (30, {}, 30)
+        assert run["server"]["tensorrt_llm"]["requests"] == (60 if name == "cold prefix" else 30)
+        assert run["server"]["tensorrt_llm"]["compute_infer_ms"] > 0
+        assert run["server"]["tagger"]["compute_infer_ms"] > run["server"]["tensorrt_llm"]["compute_infer_ms"] or name == "cold prefix"
