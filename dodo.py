@@ -7,8 +7,8 @@
     doit info quantize                          why a stage would run again
     doit dry_run=yes build_engine               say what would be done, do nothing
 
-Settings are given as name=value before the task: model, target, gpu, layout, strategy, dry_run, source, revision, awq_source, json, grpc_port,
-http_port, metrics_port; for evaluate data and limits; for finetune data and steps.
+Settings are given as name=value before the task: model, target, gpu, layout, strategy, decoupled, dry_run, source, revision, awq_source,
+json, grpc_port, http_port, metrics_port; for evaluate data and limits; for finetune data and steps.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -51,6 +51,7 @@ try:
     STRATEGY = repository.known_strategy(get_var("strategy", "codes"))
     LAYOUT = trtllm_layout.named(get_var("layout", trtllm_layout.AWQ.name))
     GPU = settings.gpu_index(get_var("gpu", "0"))
+    DECOUPLED = settings.yes_or_no("decoupled", get_var("decoupled", "no"))
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     SOURCE = get_var("source", None)
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
@@ -139,11 +140,17 @@ def task_model_repository() -> dict[str, Any]:
     templates = sorted(p for p in (ROOT / "model_repository").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {
         **stage(
-            lambda: repository.assemble(MODEL, TARGET, STRATEGY),
+            lambda: repository.assemble(MODEL, TARGET, STRATEGY, DECOUPLED),
             makes=REPOSITORY,
             after=[AWQ, ENGINE],
             sources=[repository.__file__, *templates],
-            settings={"tokens_per_block": TARGET.tokens_per_block, "strategy": STRATEGY},
+            settings={
+                "tokens_per_block": TARGET.tokens_per_block,
+                "strategy": STRATEGY,
+                "decoupled": DECOUPLED,
+                "generation_slots": TARGET.generation_slots,
+                "max_queue_size": TARGET.max_queue_size,
+            },
         ),
         # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.
         "task_dep": [] if DRY_RUN else ["convert"],

@@ -123,6 +123,10 @@ class Target:
     tokens_per_block: int
     intra_op_threads: int = 1
     """Of an engine on a CPU."""
+    generation_slots: int = 4
+    """Of an engine on a CPU: how many generations progress together. Each slot allocates a KV cache for the longest prompt and answer."""
+    max_queue_size: int = 64
+    """How many requests may wait at the engine; one more is refused at once."""
     gpu: Gpu | None = None
     """Set where the engine is TensorRT-LLM's."""
 

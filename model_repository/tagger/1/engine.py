@@ -21,32 +21,40 @@ class EngineError(RuntimeError):
 class TritonEngine:
     """`one_pass.Engine` on the model `tensorrt_llm`; decoding is greedy, the backend's default."""
 
+    def __init__(self, decoupled: bool) -> None:
+        """Say whether the engine model is decoupled, which Triton wants to know of whoever calls it."""
+        self._decoupled = decoupled
+
     def next_logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """As `one_pass.Engine` says. Raises EngineError."""
         flags = {"return_generation_logits": True}
-        (logits,) = _infer(ids, 1, NO_END_ID, flags, ["generation_logits"])
+        (logits,) = self._infer(ids, 1, NO_END_ID, flags, ["generation_logits"])
         return logits[0, 0, 0]
 
     def generate(self, ids: list[int], max_new_tokens: int, end_id: int) -> list[int]:
         """As `one_pass.Engine` says. Raises EngineError."""
-        tokens, lengths = _infer(ids, max_new_tokens, end_id, {"exclude_input_in_output": True}, ["output_ids", "sequence_length"])
+        flags = {"exclude_input_in_output": True}
+        tokens, lengths = self._infer(ids, max_new_tokens, end_id, flags, ["output_ids", "sequence_length"])
         new: list[int] = tokens[0, 0, : lengths[0, 0]].tolist()
         return new[: new.index(end_id)] if end_id in new else new
 
-
-def _infer(ids: list[int], max_new_tokens: int, end_id: int, flags: dict[str, bool], outputs: list[str]) -> list[npt.NDArray[Any]]:
-    """The named outputs of one request."""
-    numbers = {"input_lengths": len(ids), "request_output_len": max_new_tokens, "end_id": end_id}
-    response = pb_utils.InferenceRequest(
-        model_name=MODEL,
-        # The backend refuses a request that does not name these two.
-        requested_output_names=list(dict.fromkeys(["output_ids", "sequence_length", *outputs])),
-        inputs=[
-            pb_utils.Tensor("input_ids", np.array([ids], dtype=np.int32)),
-            *(pb_utils.Tensor(name, np.array([[number]], dtype=np.int32)) for name, number in numbers.items()),
-            *(pb_utils.Tensor(name, np.array([[flag]])) for name, flag in flags.items()),
-        ],
-    ).exec()
-    if response.has_error():
-        raise EngineError(f"the engine failed: {response.error().message()}")
-    return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
+    def _infer(
+        self, ids: list[int], max_new_tokens: int, end_id: int, flags: dict[str, bool], outputs: list[str]
+    ) -> list[npt.NDArray[Any]]:
+        """The named outputs of one request."""
+        numbers = {"input_lengths": len(ids), "request_output_len": max_new_tokens, "end_id": end_id}
+        request = pb_utils.InferenceRequest(
+            model_name=MODEL,
+            # The backend refuses a request that does not name these two.
+            requested_output_names=list(dict.fromkeys(["output_ids", "sequence_length", *outputs])),
+            inputs=[
+                pb_utils.Tensor("input_ids", np.array([ids], dtype=np.int32)),
+                *(pb_utils.Tensor(name, np.array([[number]], dtype=np.int32)) for name, number in numbers.items()),
+                *(pb_utils.Tensor(name, np.array([[flag]])) for name, flag in flags.items()),
+            ],
+        )
+        # A decoupled model answers with a series of responses; a request that does not stream gets one.
+        response = next(iter(request.exec(decoupled=True))) if self._decoupled else request.exec()
+        if response.has_error():
+            raise EngineError(f"the engine failed: {response.error().message()}")
+        return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]

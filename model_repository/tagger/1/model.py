@@ -29,7 +29,7 @@ class TritonPythonModel:
         self._prompt = Prompt(task, codec, int(parameters["tokens_per_block"]["string_value"]))
         self._strategies = make_strategies(self._prompt)
         self._default_strategy: str = parameters["strategy"]["string_value"]
-        self._engine = TritonEngine()
+        self._engine = TritonEngine(decoupled=parameters["engine_decoupled"]["string_value"] == "true")
         # Everything loaded so far lives as long as the process; the collector need not look at it between requests.
         gc.collect()
         gc.freeze()
