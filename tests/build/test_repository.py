@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import manifest, repository
+from build.contract import CONTRACT
 from build.errors import ManifestError, PromptError, SettingError
 from build.settings import TASKS
 from one_pass import CodeTable, Prompt, Task, TextCodec, make_strategies
@@ -38,10 +40,10 @@ def config_of(model: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
 
-def test_the_result_is_two_models_with_all_that_they_need(ready: Checkout) -> None:
+def test_the_result_is_five_models_with_all_that_they_need(ready: Checkout) -> None:
     folder = assembled(ready)
     files = set(manifest.verify_contents(folder).files)
-    assert {path.split("/")[0] for path in files} == {"tagger", "tensorrt_llm"}
+    assert {path.split("/")[0] for path in files} == {"tagger", *CONTRACT}
     assert {
         "tagger/config.pbtxt",
         "tagger/1/model.py",
@@ -52,7 +54,17 @@ def test_the_result_is_two_models_with_all_that_they_need(ready: Checkout) -> No
         "tagger/1/one_pass/__init__.py",
         "tensorrt_llm/config.pbtxt",
         "tensorrt_llm/1/model.py",
-        "tensorrt_llm/1/cpu_engine.py",
+        *(f"tensorrt_llm/1/{name}.py" for name in ("cpu_engine", "generation", "sampling", "scheduler", "tensors")),
+        "preprocessing/config.pbtxt",
+        "preprocessing/1/model.py",
+        "preprocessing/1/text_inputs.py",
+        "preprocessing/1/tokenizer.json",
+        "preprocessing/1/tokenizer_config.json",
+        "postprocessing/config.pbtxt",
+        "postprocessing/1/model.py",
+        "postprocessing/1/tokenizer.json",
+        "ensemble/config.pbtxt",
+        "ensemble/1/.keep",
         "tensorrt_llm/1/engine/genai_config.json",
         "tensorrt_llm/1/engine/model.onnx",
     } <= files
@@ -93,6 +105,25 @@ def test_the_strategy_of_requests_that_name_none_is_a_setting(place: Checkout, s
     folder = assembled(place, strategy)
     assert config_of(folder / "tagger").parameters["strategy"].string_value == strategy
     assert manifest.read(folder).settings["strategy"] == strategy
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_decoupled_goes_to_the_engine_and_to_whoever_calls_it(place: Checkout, decoupled: bool) -> None:
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    repository.assemble(place.model, place.target, "codes", decoupled)
+    folder = place.model.folder / "triton-cpu"
+    assert config_of(folder / "tensorrt_llm").model_transaction_policy.decoupled == decoupled
+    assert config_of(folder / "tagger").parameters["engine_decoupled"].string_value == str(decoupled).lower()
+    assert not config_of(folder / "tagger").model_transaction_policy.decoupled
+    assert manifest.read(folder).settings["decoupled"] == str(decoupled).lower()
+
+
+def test_the_targets_slots_and_queue_go_to_the_engine(place: Checkout) -> None:
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    repository.assemble(place.model, replace(place.target, generation_slots=7, max_queue_size=9), "codes")
+    parameters = config_of(place.model.folder / "triton-cpu" / "tensorrt_llm").parameters
+    found = {name: value.string_value for name, value in parameters.items()}
+    assert found == {"tokens_per_block": "16", "generation_slots": "7", "max_queue_size": "9"}
 
 
 @pytest.mark.parametrize("name", ["", "Codes", "letters"])

@@ -1,8 +1,8 @@
 """Triton model `tensorrt_llm` of target cpu: the tensors of TensorRT-LLM's backend, served by the CPU engine.
 
 This file is the border with Triton: requests to `tensors` and back, errors to gRPC statuses. A tag is answered before `execute` returns;
-everything longer is answered later by the scheduler's thread, so that Triton can bring the next request meanwhile. Both ways work whether
-or not the model is decoupled. Nothing here logs token ids or text.
+everything longer is answered later by the scheduler's thread, so that Triton can bring the next request meanwhile. Whether the model is
+decoupled makes no difference to that, only to whether it may stream. Nothing here logs token ids or text.
 """
 
 import json
@@ -29,15 +29,16 @@ class TritonPythonModel:
         self._engine = CpuEngine(Path(args["model_repository"]) / args["model_version"] / "engine")
         self._scheduler = Scheduler(self._engine, parameters["generation_slots"], parameters["max_queue_size"])
 
-    def execute(self, requests: list[Any]) -> list[Any] | None:
-        """Answer each request by itself, or see to it that it is answered later."""
-        responses = [self._respond(request) for request in requests]
-        if not self._decoupled:
-            return responses
-        for request, response in zip(requests, responses, strict=True):
-            if response is not None:
-                request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        return None
+    def execute(self, requests: list[Any]) -> None:
+        """Answer each request by itself, or see to it that it is answered later.
+
+        Responses are sent and not returned, because only so is it known when they are on their way and generations may go on.
+        """
+        with self._scheduler.hold():
+            for request in requests:
+                response = self._respond(request)
+                if response is not None:
+                    request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def finalize(self) -> None:
         """End the scheduler's thread."""

@@ -62,8 +62,8 @@ class Sampling:
         ):
             if not fits or not np.isfinite(value):
                 raise InvalidRequestError(f"{name} is {value:g}; give {range_}")
-        if self.bias is not None and self.bias.size > vocab_size:
-            raise InvalidRequestError(f"embedding_bias has {self.bias.size} values; the vocabulary has {vocab_size}")
+        if self.bias is not None and (self.bias.size > vocab_size or not np.isfinite(self.bias).all()):
+            raise InvalidRequestError(f"embedding_bias has {self.bias.size} values; give at most {vocab_size}, all of them finite")
 
     @property
     def greedy(self) -> bool:

@@ -1,15 +1,16 @@
 """Who may use the engine when: tags at once, generations one step each in turn.
 
-The engine does one thing at a time. A tag (one token with its logits) runs on a sequence of its own, on the thread that asks, as soon as
-the step that is under way is over. Longer generations share a fixed number of sequences and one thread, which gives each of them a step in
-turn; those that find no sequence free wait, and more than may wait are refused. Nothing here knows Triton.
+The engine does one thing at a time. A tag (one token with its logits) runs on a sequence of its own, on the thread that asks, which holds
+all generations from the end of the step that is under way until the answer is on its way. Longer generations share a fixed number of
+sequences and one thread, which gives each of them a step in turn; those that find no sequence free wait, and more than may wait are
+refused. Nothing here knows Triton.
 """
 
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,16 +114,19 @@ class Scheduler:
         self._thread = threading.Thread(target=self._work, name="generations", daemon=True)
         self._thread.start()
 
+    def hold(self) -> AbstractContextManager[None]:
+        """Let no generation step inside the block. It begins after the step that is under way."""
+        return self._turns.urgent()
+
     def run_now(self, request: Request) -> Generation:
-        """Serve a tag on the calling thread, after the step that is under way.
+        """Serve a tag on the calling thread, which holds the generations.
 
         Raises:
             RuntimeError: ONNX Runtime failed.
         """
-        with self._turns.urgent():
-            generation = Generation(request, self._for_tags, self._engine)
-            generation.run()
-            return generation
+        generation = Generation(request, self._for_tags, self._engine)
+        generation.run()
+        return generation
 
     def submit(self, request: Request, name: str, caller: Caller) -> None:
         """Let a generation join the others.
