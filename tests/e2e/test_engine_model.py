@@ -1,6 +1,7 @@
 """The model `tensorrt_llm` called directly, as TensorRT-LLM's own clients would."""
 
 import json
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ def int32(value: int) -> npt.NDArray[np.int32]:
     return np.array([[value]], dtype=np.int32)
 
 
-def new_tokens(server: Server, ids: list[int], n_new: int, **more: npt.NDArray[np.generic]) -> list[int]:
+def new_tokens(server: Server, ids: list[int], n_new: int, **more: npt.NDArray[Any]) -> list[int]:
     found: list[int] = generate(server, ids, n_new, exclude_input_in_output=YES, **more)["output_ids"][0, 0].tolist()
     return found
 
@@ -65,9 +66,7 @@ def test_input_can_be_left_out_and_end_id_ends_early(server: Server, prompt: Pro
         ({"temperature": np.array([[-1]], np.float32)}, "temperature is -1"),
     ],
 )
-def test_what_cannot_be_done_is_refused_by_name(
-    server: Server, prompt: Prompt, more: dict[str, npt.NDArray[np.generic]], message: str
-) -> None:
+def test_what_cannot_be_done_is_refused_by_name(server: Server, prompt: Prompt, more: dict[str, npt.NDArray[Any]], message: str) -> None:
     ids = prompt.encode(Dialogue("hi", "Hello!"))
     with pytest.raises(InferenceServerException, match=message) as caught:
         infer(server, None, **{**to_generate(ids, 5), **more})

@@ -13,7 +13,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from build.serve import Server
 
-Arrays = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, npt.NDArray[Any]]
 PATIENCE_S = 60.0
 
 
@@ -27,7 +27,7 @@ def tensors(arrays: Arrays) -> list[InferInput]:
     return inputs
 
 
-def to_generate(ids: list[int], n_new: int, **more: npt.NDArray[np.generic]) -> Arrays:
+def to_generate(ids: list[int], n_new: int, **more: npt.NDArray[Any]) -> Arrays:
     """The inputs of a request to continue `ids` by `n_new` tokens."""
     return {
         "input_ids": np.array([ids], dtype=np.int32),
@@ -46,7 +46,7 @@ def outputs_of(result: Any) -> Arrays:
     return {tensor.name: result.as_numpy(tensor.name) for tensor in result.get_response().outputs}
 
 
-def infer(server: Server, outputs: list[str] | None, model: str = "tensorrt_llm", **arrays: npt.NDArray[np.generic]) -> Arrays:
+def infer(server: Server, outputs: list[str] | None, model: str = "tensorrt_llm", /, **arrays: npt.NDArray[Any]) -> Arrays:
     """Ask for the named outputs, or name none, and return what came."""
     named = None if outputs is None else [InferRequestedOutput(name) for name in outputs]
     with InferenceServerClient(server.url) as triton:
@@ -55,7 +55,7 @@ def infer(server: Server, outputs: list[str] | None, model: str = "tensorrt_llm"
         return outputs_of(result)
 
 
-def generate(server: Server, ids: list[int], n_new: int, **more: npt.NDArray[np.generic]) -> Arrays:
+def generate(server: Server, ids: list[int], n_new: int, **more: npt.NDArray[Any]) -> Arrays:
     """Continue `ids` and return everything that came."""
     return infer(server, None, **to_generate(ids, n_new, **more))
 
