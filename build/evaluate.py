@@ -83,7 +83,7 @@ def evaluate(model: Model, target: Target, ports: Ports | None, what: Asked) -> 
     settings = {"data": str(what.data), **asdict(what.wanted), "max_awq_loss": what.max_awq_loss}
     final = model.folder / f"evaluation-{target.name}"
     with interruptible(), manifest.new_folder(final, "evaluate", inputs, settings, manifest.versions(*TOOLS)) as draft:
-        served = list(_served(repository, ports or _free_ports(), model.folder / "evaluate.log", labelled))
+        served = list(_served(repository, ports or free_ports(), model.folder / "evaluate.log", labelled))
         codes = served[0]
         if codes.figures is None:
             raise ServerError(f"the server cannot be asked for codes: {codes.refusal}")
@@ -151,7 +151,8 @@ def _labelled(data: Path, task: Task) -> Labelled:
     return labelled
 
 
-def _free_ports() -> Ports:
+def free_ports() -> Ports:
+    """Ports of the loopback address that nobody listens on right now."""
     sockets = [socket.socket() for _ in vars(Ports())]
     try:
         for each in sockets:

@@ -52,8 +52,10 @@ class Generation:
         """Begin; nothing is computed yet."""
         self.request, self._sequence = request, sequence
         self.vocab_size = engine.vocab_size
-        # An id that the vocabulary has not is read as padding: clients that measure send random numbers.
-        self._ids = [token if 0 <= token < engine.vocab_size else engine.pad_id for token in request.prompt_ids]
+        self._ids = list(request.prompt_ids)
+        if min(self._ids) < 0 or max(self._ids) >= engine.vocab_size:
+            # An id that the vocabulary has not is read as padding: clients that measure send random numbers.
+            self._ids = [token if 0 <= token < engine.vocab_size else engine.pad_id for token in self._ids]
         self._sampler = Sampler(request.sampling, self._ids, engine.vocab_size)
         self.reused_tokens = 0 if request.wants_context_logits else sequence.shared_tokens(self._ids)
         sequence.rewind(self.reused_tokens)

@@ -29,16 +29,20 @@ class TritonPythonModel:
         self._engine = CpuEngine(Path(args["model_repository"]) / args["model_version"] / "engine")
         self._scheduler = Scheduler(self._engine, parameters["generation_slots"], parameters["max_queue_size"])
 
-    def execute(self, requests: list[Any]) -> None:
+    def execute(self, requests: list[Any]) -> list[Any] | None:
         """Answer each request by itself, or see to it that it is answered later.
 
-        Responses are sent and not returned, because only so is it known when they are on their way and generations may go on.
+        A response is quicker returned than sent, but only of one that is sent is it known when it is on its way, so that generations may
+        go on. A decoupled model cannot return any.
         """
         with self._scheduler.hold():
-            for request in requests:
-                response = self._respond(request)
+            responses = [self._respond(request) for request in requests]
+            if self._scheduler.idle and not self._decoupled:
+                return responses
+            for request, response in zip(requests, responses, strict=True):
                 if response is not None:
                     request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        return None
 
     def finalize(self) -> None:
         """End the scheduler's thread."""

@@ -5,6 +5,7 @@ kernels for penalties, bad words and sampling in TensorRT-LLM 1.0.0. Numbers dra
 same tokens here every time. A new parameter is added to `Sampling` and to the one step where it belongs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,11 +57,11 @@ class Sampling:
             ("runtime_top_k", self.top_k, self.top_k >= 0, "0 or above"),
             ("runtime_top_p", self.top_p, self.top_p <= 1, "at most 1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0, "above 0"),
-            ("presence_penalty", self.presence_penalty, np.isfinite(self.presence_penalty), "a finite number"),
-            ("frequency_penalty", self.frequency_penalty, np.isfinite(self.frequency_penalty), "a finite number"),
+            ("presence_penalty", self.presence_penalty, True, "a finite number"),
+            ("frequency_penalty", self.frequency_penalty, True, "a finite number"),
             ("min_tokens", self.min_tokens, self.min_tokens >= 0, "0 or above"),
         ):
-            if not fits or not np.isfinite(value):
+            if not fits or not math.isfinite(value):
                 raise InvalidRequestError(f"{name} is {value:g}; give {range_}")
         if self.bias is not None and (self.bias.size > vocab_size or not np.isfinite(self.bias).all()):
             raise InvalidRequestError(f"embedding_bias has {self.bias.size} values; give at most {vocab_size}, all of them finite")

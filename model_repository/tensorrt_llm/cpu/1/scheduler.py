@@ -128,6 +128,11 @@ class Scheduler:
         generation.run()
         return generation
 
+    @property
+    def idle(self) -> bool:
+        """Whether no generation is under way or waits."""
+        return not self._jobs
+
     def submit(self, request: Request, name: str, caller: Caller) -> None:
         """Let a generation join the others.
 
