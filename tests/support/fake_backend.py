@@ -1,0 +1,92 @@
+"""Triton's Python backend as a model sees it, small enough to look into: requests, tensors, responses and senders."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FINAL = 1
+
+
+class Tensor:
+    def __init__(self, name: str, array: npt.NDArray[Any]) -> None:
+        self._name, self._array = name, array
+
+    def name(self) -> str:
+        return self._name
+
+    def as_numpy(self) -> npt.NDArray[Any]:
+        return self._array
+
+
+class TritonError:
+    INTERNAL, INVALID_ARG, UNAVAILABLE, CANCELLED = "INTERNAL", "INVALID_ARG", "UNAVAILABLE", "CANCELLED"
+
+    def __init__(self, message: str, code: str) -> None:
+        self.message, self.code = message, code
+
+
+class InferenceResponse:
+    def __init__(self, tensors: list[Tensor] | None = None, error: TritonError | None = None) -> None:
+        self.arrays = {tensor.name(): tensor.as_numpy() for tensor in tensors or []}
+        self.error = error
+
+
+class Request:
+    """A request and its sender; `on_send` is called with every response and its flags."""
+
+    def __init__(
+        self, arrays: dict[str, npt.NDArray[Any]], outputs: list[str], id_: str, on_send: Callable[[InferenceResponse, int], None]
+    ):
+        self._arrays, self._outputs, self._id, self._on_send = arrays, outputs, id_, on_send
+        self.cancelled = False
+
+    def inputs(self) -> list[Tensor]:
+        return [Tensor(name, array) for name, array in self._arrays.items()]
+
+    def requested_output_names(self) -> list[str]:
+        return self._outputs
+
+    def request_id(self) -> str:
+        return self._id
+
+    def get_response_sender(self) -> "Request":
+        return self
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
+    def send(self, response: InferenceResponse, flags: int = 0) -> None:
+        self._on_send(response, flags)
+
+
+def scalar(value: Any, dtype: Any = np.int32) -> npt.NDArray[Any]:
+    return np.array([[value]], dtype=dtype)
+
+
+@contextmanager
+def loaded(path: Path) -> Iterator[ModuleType]:
+    """The module of a Triton model, imported with this backend in place of Triton's."""
+    backend = ModuleType("triton_python_backend_utils")
+    backend.__dict__.update(
+        Tensor=Tensor, TritonError=TritonError, InferenceResponse=InferenceResponse, TRITONSERVER_RESPONSE_COMPLETE_FINAL=FINAL
+    )
+    before = sys.modules.get(backend.__name__)
+    sys.modules[backend.__name__] = backend
+    try:
+        spec = spec_from_file_location("triton_model_under_test", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        del sys.modules[backend.__name__]
+        if before is not None:
+            sys.modules[backend.__name__] = before
