@@ -35,7 +35,7 @@ def test_shorter_rows_are_filled_up_at_their_end_each_with_its_own_padding(folde
     longest = max(map(len, rows))
     assert ids.tolist() == [row + [pad] * (longest - len(row)) for row, pad in zip(rows, (7, 8, 9), strict=True)]
     assert lengths.tolist() == [[len(row)] for row in rows]
-    assert (ids.dtype, lengths.dtype) == (np.int32, np.int32)
+    assert ids.dtype == lengths.dtype == np.int32
 
 
 def test_words_lie_one_after_the_other_with_their_ends_below(folder: Path) -> None:
