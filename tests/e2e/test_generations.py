@@ -94,6 +94,8 @@ def test_what_is_cancelled_makes_room(server: Server, triton: InferenceServerCli
     first, last = span_ns(generate(server, prompts(1)[0], 900, return_perf_metrics=YES))
     left = [Pending(triton, to_generate(ids, 900), "") for ids in prompts(TARGET.generation_slots)]
     waiting = Pending(triton, to_generate(prompts(5)[4], 3, return_perf_metrics=YES), "")
+    # Requests reach the engine in order: once a tag is back, those before it are there. Before, Triton itself would cancel them.
+    Pending(triton, to_generate([5], 1, return_generation_logits=YES), "").outputs()
     for one in left:
         one.call.cancel()
     metrics = waiting.outputs()
