@@ -6,9 +6,11 @@
     doit data=FILE min_celebrate=0.97 evaluate  the same, then measure on labelled dialogues
     doit info quantize                          why a stage would run again
     doit dry_run=yes build_engine               say what would be done, do nothing
+    doit model=phi-3-mini target=l4 doctor      what this machine can do, and how to mend what it cannot
 
-Settings are given as name=value before the task: model, target, gpu, layout, strategy, decoupled, dry_run, source, revision, awq_source,
-json, grpc_port, http_port, metrics_port; for evaluate data and limits; for finetune data and steps.
+Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for evaluate data
+and limits; for finetune data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what
+they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -21,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from doit import get_var
-from doit.exceptions import TaskFailed
+from doit.exceptions import BaseFail, TaskFailed
+from doit.exceptions import TaskError as NoVerdict
 from doit.tools import Interactive, config_changed
 
 from build import (
@@ -32,28 +35,49 @@ from build import (
     download,
     engine,
     evaluate,
+    hub_files,
+    last_token,
+    lock_images,
     manifest,
     quantize,
     repository,
     serve,
     settings,
+    triton,
     trtllm_build,
     trtllm_layout,
+    verify,
 )
 from build.errors import PipelineError, SettingError
 from one_pass import TaskError
 from pika_tagger import TaggerError
 
+
+def kept(folder: Path, *names: str) -> tuple[str | None, ...]:
+    """Settings of the stage that makes a folder, or None: those of this call and, if it has none of them, those the folder was made with.
+
+    So a setting is given once, not with every later task. An empty one, as in `doit source= download`, takes it back.
+    """
+    given = [get_var(name, None) for name in names]
+    if given == [None] * len(names):
+        given = [manifest.setting(folder, name) for name in names]
+    return tuple(value or None for value in given)
+
+
 try:
     MODEL = settings.model(get_var("model", "pika-tiny"))
     TARGET = settings.target(get_var("target", "cpu"))
+    HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
+    ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
     PORTS = settings.ports(get_var("grpc_port", "8001"), get_var("http_port", "8000"), get_var("metrics_port", "8002"))
-    STRATEGY = repository.known_strategy(get_var("strategy", "codes"))
-    LAYOUT = trtllm_layout.named(get_var("layout", trtllm_layout.AWQ.name))
+    SOURCE, REVISION = kept(HF, "source", "revision")
+    (AWQ_SOURCE,) = kept(AWQ, "awq_source")
+    LAYOUT = trtllm_layout.named(kept(TRTLLM, "layout")[0] or trtllm_layout.AWQ.name)
+    STRATEGY = repository.known_strategy(kept(REPOSITORY, "strategy")[0] or "codes")
     GPU = settings.gpu_index(get_var("gpu", "0"))
-    DECOUPLED = settings.yes_or_no("decoupled", get_var("decoupled", "no"))
+    DECOUPLED = settings.yes_or_no("decoupled", kept(REPOSITORY, "decoupled")[0] or "no")
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
-    SOURCE = get_var("source", None)
+    AS_JSON = settings.yes_or_no("json", get_var("json", "no"))
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
 except PipelineError as error:
     sys.exit(f"error: {error}")
@@ -62,14 +86,12 @@ DOIT_CONFIG = {
     "default_tasks": ["model_repository"],
     "sort": "definition",
     "verbosity": 2,
-    "reporter": "zero" if DRY_RUN else "console",
+    "reporter": "zero" if DRY_RUN or AS_JSON else "console",
     "backend": "sqlite3",
     # A dry run must not be remembered as a run: the stages would be built again.
     "dep_file": str(ROOT / (".doit.db-dry-run" if DRY_RUN else ".doit.db")),
 }
 
-HF, AWQ, TRTLLM = (MODEL.folder / name for name in ("hf", "awq", "trtllm"))
-ENGINE, REPOSITORY = (MODEL.folder / f"{name}-{TARGET.name}" for name in ("engine", "triton"))
 CONVERTER = [
     ROOT / "build" / f"{name}.py"
     for name in ("convert", "awq", "awq_config", "trtllm_checkpoint", "trtllm_layout", "mixed_gemm", "safetensors_stream")
@@ -77,27 +99,44 @@ CONVERTER = [
 CORPUS = sorted(path for path in (ROOT / "build" / "training" / "corpus").rglob("*") if path.suffix in (".txt", ".jsonl"))
 
 
+def task_doctor() -> dict[str, Any]:
+    """say what this machine can do for the target, and how to mend the rest; or with json=yes"""
+    asked = {"model": MODEL.name, "target": TARGET.name, "gpu": GPU, **vars(PORTS)}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in asked.items()]
+    return program("build.doctor", *options, *(["--json"] if AS_JSON else []))
+
+
+def task_plan() -> dict[str, Any]:
+    """say how fast a tag can be on each GPU, on paper; `python -m build.plan --help` has more"""
+    return program("build.plan")
+
+
 def task_download() -> dict[str, Any]:
     """get the model's files at their pinned revision, or check the embedded ones"""
     own = [HF / name for name in (download.HASHES, "model.safetensors", "tokenizer.json")] if MODEL.source and not SOURCE else []
     own = [path for path in own if path.is_file()]  # what is missing is named by the stage, with the remedy
     return stage(
-        lambda: download.download(MODEL, SOURCE),
+        lambda: download.download(MODEL, SOURCE, REVISION),
         makes=HF,
-        sources=[download.__file__, *own],
-        settings={"hub": str(MODEL.hub), "source": SOURCE or MODEL.source},
+        sources=[download.__file__, hub_files.__file__, *own],
+        settings={"hub": str(MODEL.hub), "source": SOURCE or MODEL.source, "revision": REVISION},
     )
 
 
 def task_quantize() -> dict[str, Any]:
     """quantize it to 4 bits with AutoAWQ, calibrated on our dialogues in the real prompt"""
     return stage(
-        lambda: quantize.quantize(MODEL, TARGET),
+        lambda: quantize.quantize(MODEL, TARGET, AWQ_SOURCE, GPU),
         makes=AWQ,
         after=[HF],
         # Not the task file: calibration looks at it, but a prompt can be edited without a new engine.
         sources=[quantize.__file__, calibration.__file__, *CORPUS],
-        settings={**vars(MODEL.quantize), "tokens_per_block": TARGET.tokens_per_block, **manifest.versions(*quantize.TOOLS)},
+        settings={
+            **vars(MODEL.quantize),
+            "tokens_per_block": TARGET.tokens_per_block,
+            "awq_source": AWQ_SOURCE,
+            **manifest.versions(*quantize.TOOLS),
+        },
     )
 
 
@@ -129,7 +168,7 @@ def task_build_engine() -> dict[str, Any]:
         lambda: engine.build_engine(MODEL, TARGET),
         makes=ENGINE,
         after=[AWQ],
-        sources=[engine.__file__],
+        sources=[engine.__file__, last_token.__file__],
         settings={"intra_op_threads": TARGET.intra_op_threads, **manifest.versions(*engine.TOOLS)},
         command=engine.plan(MODEL, TARGET),
     )
@@ -176,11 +215,36 @@ def task_evaluate() -> dict[str, Any]:
     )
 
 
+def task_verify() -> dict[str, Any]:
+    """ask a server whether its engine is the one of our checkpoint; or with json=yes"""
+    arguments = ["--model", MODEL.name, "--target", TARGET.name, "--gpu", str(GPU), "--url", f"{triton.LOOPBACK}:{PORTS.grpc_port}"]
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, shlex.join(["python", "-m", "build.verify", *arguments]))]}
+
+    def run() -> BaseFail | None:
+        status = verify.main(arguments + (["--json"] if AS_JSON else []))
+        # doit's own statuses: 1 for what failed, 2 for what could not be done.
+        return {0: None, 1: TaskFailed("the engine is not the one of this checkpoint")}.get(status, NoVerdict("there is no verdict"))
+
+    return {"actions": [run], "uptodate": [False]}
+
+
+def task_lock_images() -> dict[str, Any]:
+    """ask the registry for the digest of the pinned image, and write it to docker/images.lock"""
+    image = settings.container().image
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, shlex.join(lock_images.command(image)))]}
+    return {"actions": [guarded(lambda: lock_images.lock(image))], "uptodate": [False]}
+
+
 def task_train() -> dict[str, Any]:
-    """train the embedded model anew: minutes on a GPU, hours without one"""
-    checkpoint = str(settings.model("pika-tiny").folder / "hf")  # whatever model= says: no other is trained from nothing
+    """train the embedded model anew, its teachers first: minutes on a GPU, hours without one"""
+    place = settings.model("pika-tiny").folder  # whatever model= says: no other is trained from nothing
+    checkpoint, teachers = str(place / "hf"), {seed: str(place / f"teacher-{seed}") for seed in ("20261120", "20261121")}
+    training = [sys.executable, "-m", "build.training.train"]
     commands = [
-        [sys.executable, "-m", "build.training.train", checkpoint],
+        *([*training, folder, "--teacher-size", "--seed", seed] for seed, folder in teachers.items()),
+        [*training, checkpoint, "--steps", "5500", "--teachers", *teachers.values()],
         [sys.executable, "-m", "build.training.threshold", checkpoint],
         [sys.executable, "-m", "build.training.report", checkpoint, str(ROOT / "docs" / "pictures")],
     ]
@@ -192,11 +256,7 @@ def task_finetune() -> dict[str, Any]:
     """teach the model to answer in codes; data=FILE.jsonl mixes in own dialogues, steps=N"""
     given = {"--target": TARGET.name, "--data": get_var("data", None), "--steps": get_var("steps", None)}
     options = [word for name, value in given.items() if value is not None for word in (name, value)]
-    arguments = [sys.executable, "-m", "build.training.finetune", MODEL.name, *options]
-    if DRY_RUN:
-        return {"actions": [["echo", *arguments]]}
-    # Interactive: with the terminal, on which progress is a bar.
-    return {"actions": [Interactive(arguments, shell=False)], "file_dep": [str(HF / manifest.NAME)], "uptodate": [False]}
+    return program("build.training.finetune", MODEL.name, *options) | ({} if DRY_RUN else {"file_dep": [str(HF / manifest.NAME)]})
 
 
 def stage(
@@ -228,11 +288,19 @@ def command_task(action: Callable[[], None], plan: str) -> dict[str, Any]:
     return {"actions": [guarded(action)], "task_dep": ["model_repository"], "uptodate": [False]}
 
 
+def program(module: str, *arguments: str) -> dict[str, Any]:
+    """A task that runs a module of ours every time it is asked for, with the terminal, on which progress is a bar."""
+    line = [sys.executable, "-m", module, *arguments]
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, shlex.join(line))]}
+    return {"actions": [Interactive(line, shell=False)], "uptodate": [False]}
+
+
 def refuse_gpu() -> None:
     """The server of this environment has no backend for TensorRT-LLM's engines."""
     raise SettingError(
         f"target={TARGET.name} is served in {settings.container().image}, over {REPOSITORY} at {settings.container().model_repository}, "
-        "not by the server of this environment: see docs/gpu_target.md"
+        "not by the server of this environment: `docker compose -f docker/compose.yaml up`, see docs/gpu_target.md"
     )
 
 

@@ -4,8 +4,9 @@ A row of the table is a `Run`; a new column is one in `_COLUMNS` and in `_cells`
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from rich import box
@@ -43,7 +44,7 @@ class Run:
         """The key in the report file."""
         return self.strategy if self.weights == AWQ else self.weights
 
-    @property
+    @cached_property
     def figures(self) -> Figures | None:
         """The figures of the run; None if it was refused."""
         return figures_of(self.outcomes) if self.outcomes else None
@@ -74,16 +75,8 @@ def differences(awq: Run, unquantized: Run) -> dict[str, Difference]:
     """Compare two runs over the same dialogues, by field."""
     pairs = list(zip(awq.outcomes, unquantized.outcomes, strict=True))
     return {
-        "emotion": Difference(
-            loss=(sum(b.emotion_right for _, b in pairs) - sum(a.emotion_right for a, _ in pairs)) / len(pairs),
-            changed_rows=sum(a.predicted_emotion != b.predicted_emotion for a, b in pairs),
-            rows=len(pairs),
-        ),
-        "celebrate": Difference(
-            loss=(sum(b.celebrate_right for _, b in pairs) - sum(a.celebrate_right for a, _ in pairs)) / len(pairs),
-            changed_rows=sum(a.predicted_celebrate != b.predicted_celebrate for a, b in pairs),
-            rows=len(pairs),
-        ),
+        "emotion": _difference((a.emotion_right, b.emotion_right, a.predicted_emotion != b.predicted_emotion) for a, b in pairs),
+        "celebrate": _difference((a.celebrate_right, b.celebrate_right, a.predicted_celebrate != b.predicted_celebrate) for a, b in pairs),
     }
 
 
@@ -122,6 +115,13 @@ def summary_json(runs: Sequence[Run], changed: dict[str, Difference]) -> dict[st
         "runs": {run.name: run.json() for run in runs},
         "awq_against_unquantized": {field: asdict(difference) for field, difference in changed.items()},
     }
+
+
+def _difference(answers: Iterable[tuple[bool, bool, bool]]) -> Difference:
+    """Sum up one field; an answer is whether AWQ was right, whether the unquantized checkpoint was, and whether they differ."""
+    rows = list(answers)
+    awq_right, unquantized_right, changed = map(sum, zip(*rows, strict=True))
+    return Difference((unquantized_right - awq_right) / len(rows), changed, len(rows))
 
 
 def _cells(run: Run) -> list[str]:

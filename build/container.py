@@ -95,8 +95,11 @@ def look(place: Place) -> Machine:
     Raises:
         EngineError: they cannot be found out; the message has what the tools said.
     """
-    tensorrt_llm, tensorrt = _last_line(place, ["python3", "-c", _VERSIONS]).split()
-    return Machine(tensorrt_llm, tensorrt, *gpu(place))
+    line = _last_line(place, ["python3", "-c", _VERSIONS])
+    versions = line.split()
+    if len(versions) != 2:
+        raise EngineError(f"{place.name}: python3 was asked for the versions of TensorRT-LLM and TensorRT and said {line!r}")
+    return Machine(versions[0], versions[1], *gpu(place))
 
 
 def gpu(place: Place) -> tuple[str, str, str]:

@@ -6,8 +6,8 @@ TensorRT-LLM 1.0.0 cannot read AutoAWQ directories of this model, but its own fo
 nothing is quantized again: bits are moved. Only the zero points change form, and are rounded to fp16 once. The formats are described in
 `build.awq` (in), `build.trtllm_checkpoint` and `build.trtllm_layout` (out). This module says which tensor becomes which.
 
-TensorRT-LLM has not loaded the output yet: that needs its container and a GPU. The command that will show it, `trtllm-build`, is in the
-README's chapter on the way to a real GPU; until then the tests compare bits, names and dequantized logits.
+TensorRT-LLM has not loaded the output yet: that needs its container and a GPU. `doit target=l4 build_engine` will show it there; until then
+the tests compare bits, names and dequantized logits.
 
 No GPU, torch or transformers is needed, and only one layer is in memory at a time, so that a laptop can do it.
 """
@@ -16,11 +16,12 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from build import manifest
 from build.awq import AwqCheckpoint, AwqLinear
+from build.disk import existing_part
 from build.errors import CheckpointError, PipelineError
 from build.manifest import Manifest
 from build.safetensors_stream import StreamWriter
@@ -132,15 +133,10 @@ def _stage_of(folder: Path) -> object:
 
 
 def _check_space(out_dir: Path, needed_bytes: int) -> None:
-    existing = next(folder for folder in _with_parents(out_dir.absolute()) if folder.exists())
+    existing = existing_part(out_dir)
     free_bytes = shutil.disk_usage(existing).free
     if free_bytes < needed_bytes:
         raise CheckpointError(f"{existing} has {free_bytes / 1e9:.2f} GB free, the result needs {needed_bytes / 1e9:.2f} GB")
-
-
-def _with_parents(path: Path) -> Iterator[Path]:
-    yield path
-    yield from path.parents
 
 
 def _hashes(awq_dir: Path, files: list[Path]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a GPU target needs of a machine: driver, GPU, memory, and docker with NVIDIA's toolkit and the image.
 
-Used by `build.doctor`; nothing is changed, only asked. Where TensorRT-LLM is installed no container is needed, so none is looked for. The
-versions of drivers belong to the image in presets.toml: another image has others.
+Used by `build.doctor`; nothing is changed, only asked. Where TensorRT-LLM is installed no container is needed, so none is looked for. What
+the image asks for, drivers and room, stands beside it in presets.toml.
 """
 
 import json
@@ -11,24 +11,13 @@ from pathlib import Path
 
 from build import container, manifest
 from build.ask import ask
+from build.disk import existing_part
 from build.doctor_report import Check, State
 from build.gpu_info import Gpu, Reading, version_numbers
 from build.model_size import Memory
 from build.settings import Container
 from build.settings import Gpu as Wanted
 
-IMAGE_CUDA = "12.9"
-IMAGE_BYTES, UNPACKED_IMAGE_BYTES = 16_200_000_000, 40_000_000_000
-"""As NVIDIA lists it, and an assumption about what it takes once unpacked."""
-
-FULL_DRIVER = (575,)
-"""From here on a driver knows the image's CUDA itself."""
-DATA_CENTRE_DRIVER = (535, 86)
-"""From here on NVIDIA accepts a data-centre GPU for images of this month, through forward compatibility."""
-MINOR_VERSION_DRIVER = (525,)
-"""From here on programs for any CUDA 12 start (minor-version compatibility), if they bring machine code for the GPU."""
-
-_UPGRADE = "install driver 575 or newer (`sudo ubuntu-drivers install --gpgpu`, or NVIDIA's own package) and restart"
 _TOOLKIT = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 _CONFIGURE = "`sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker`"
 _GIB = 1 << 30
@@ -48,31 +37,32 @@ def checks(reading: Reading, wanted: Wanted, gpu_index: int, need: Memory | None
         yield Check("gpu", State.PROBLEM, reading.problem, reading.fix)
     else:
         suitable = [gpu for gpu in reading.gpus if (gpu.name, gpu.compute_capability) == (wanted.name, wanted.compute_capability)]
-        yield driver(reading)
+        yield driver(reading, image)
         yield kind(reading.gpus, suitable, wanted, gpu_index)
         if suitable:
             yield memory(suitable, gpu_index, need)
     if container.installed():
         yield in_place(image)
     else:
-        yield from containers(image.image)
+        yield from containers(image)
 
 
-def driver(reading: Reading) -> Check:
+def driver(reading: Reading, image: Container) -> Check:
     """Whether the driver can run the image's CUDA."""
-    gpu = reading.gpus[0]
+    gpu, limits = reading.gpus[0], image.drivers
     cuda = f", CUDA {reading.cuda_version}" if reading.cuda_version else ""
-    found = f"{gpu.driver}{cuda}; the image has CUDA {IMAGE_CUDA}"
+    found = f"{gpu.driver}{cuda}; the image has CUDA {image.cuda}"
+    upgrade = f"install driver {limits.full} or newer (`sudo ubuntu-drivers install --gpgpu`, or NVIDIA's own package) and restart"
     numbers = version_numbers(gpu.driver)
-    if numbers >= FULL_DRIVER:
+    if numbers >= version_numbers(limits.full):
         return Check("driver", State.OK, found)
-    if numbers < MINOR_VERSION_DRIVER:
-        return Check("driver", State.PROBLEM, f"{found}, which starts from driver 525 on", _UPGRADE)
-    if "GeForce" not in gpu.name and numbers >= DATA_CENTRE_DRIVER:
+    if numbers < version_numbers(limits.minor_version):
+        return Check("driver", State.PROBLEM, f"{found}, which starts from driver {limits.minor_version} on", upgrade)
+    if "GeForce" not in gpu.name and numbers >= version_numbers(limits.data_centre):
         return Check("driver", State.OK, f"{found} and runs by forward compatibility")
     # NVIDIA does not support this for the image, but nothing says that it cannot work.
     found += " and runs by minor-version compatibility, which NVIDIA does not support for it; GeForce has no forward compatibility"
-    return Check("driver", State.WARNING, found, f"if an engine fails to build or to load: {_UPGRADE}")
+    return Check("driver", State.WARNING, found, f"if an engine fails to build or to load: {upgrade}")
 
 
 def kind(gpus: Sequence[Gpu], suitable: Sequence[Gpu], wanted: Wanted, gpu_index: int) -> Check:
@@ -118,7 +108,7 @@ def in_place(image: Container) -> Check:
     return Check("tensorrt_llm", State.PROBLEM, found, f"work inside {image.image}, or in an environment without TensorRT-LLM")
 
 
-def containers(image: str) -> Iterator[Check]:
+def containers(image: Container) -> Iterator[Check]:
     """Whether the image can be run with a GPU, and is there or has room."""
     answer = ask("docker", "info", "--format", "{{json .}}")
     try:
@@ -147,21 +137,21 @@ def toolkit(runtimes: Mapping[str, object]) -> Check:
     )
 
 
-def image_there(image: str, docker_root: Path) -> Check:
+def image_there(image: Container, docker_root: Path) -> Check:
     """Whether the image is there, or has room."""
-    if ask("docker", "image", "inspect", "--format", "{{.Id}}", image).ok:
-        return Check("image", State.OK, image)
-    place = next(folder for folder in (docker_root, *docker_root.parents) if folder.exists())
-    free_bytes = shutil.disk_usage(place).free
-    found = f"{image} is not here yet; {free_bytes / 1e9:.0f} GB free in {docker_root}, it is listed with {IMAGE_BYTES / 1e9:.0f} GB"
-    room = "make room there, or move docker's data-root to a larger disk"
-    if free_bytes < IMAGE_BYTES:
+    if ask("docker", "image", "inspect", "--format", "{{.Id}}", image.image).ok:
+        return Check("image", State.OK, image.image)
+    free_bytes = shutil.disk_usage(existing_part(docker_root)).free
+    found = (
+        f"{image.image} is not here yet; {free_bytes / 1e9:.0f} GB free in {docker_root}, "
+        f"it is listed with {image.image_bytes / 1e9:.0f} GB"
+    )
+    pull, room = f"`docker pull {image.image}`", "make room there, or move docker's data-root to a larger disk"
+    if free_bytes < image.image_bytes:
         return Check("image", State.PROBLEM, found, room)
-    if free_bytes < UNPACKED_IMAGE_BYTES:
-        return Check(
-            "image", State.WARNING, f"{found} and takes more once unpacked", f"`docker pull {image}`; if the disk fills up, {room}"
-        )
-    return Check("image", State.OK, found, f"`docker pull {image}`")
+    if free_bytes < image.unpacked_bytes:
+        return Check("image", State.WARNING, f"{found} and takes more once unpacked", f"{pull}; if the disk fills up, {room}")
+    return Check("image", State.OK, found, pull)
 
 
 def _docker_fix(said: str) -> str:

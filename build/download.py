@@ -49,11 +49,17 @@ def download(model: Model, source: str | None = None, revision: str | None = Non
     target = model.folder / "hf"
     if revision is not None and (source is not None or model.hub is None):
         raise SourceError(f"revision={revision} is of no use: {source or model.source} is a directory, only a hub has revisions")
-    if source is None and model.source is not None and ROOT / model.source == target:
+    in_place = model.source is not None and ROOT / model.source == target
+    if source is None and in_place:
         _check_in_place(model, target)
         return
+    if in_place and model.tuned_from is None:
+        raise SourceError(
+            f"source={source} would replace the files of model={model.name}, which are committed with the code: name the model that it "
+            "belongs to, as in `doit model=phi-3-mini source=DIR download`"
+        )
     origin, fetch = _origin(model, source, revision)
-    settings = {"origin": origin, "wanted": list(WANTED)}
+    settings = {"origin": origin, "source": source, "revision": revision, "wanted": list(WANTED)}
     with manifest.new_folder(target, "download", {}, settings, manifest.versions("huggingface_hub")) as draft:
         directory = fetch()
         for path in sorted({path for pattern in WANTED for path in directory.glob(pattern)}):
@@ -74,7 +80,7 @@ def _origin(model: Model, source: str | None, revision: str | None) -> tuple[str
 
 def _directory(source: Path, copy_to: Path) -> Path:
     if not source.is_dir():
-        raise SourceError(f"source={source} is not a directory")
+        raise SourceError(f"source={source} is not a directory: give another one, or `doit source= download` for the preset's own")
     if hub_files.disk_of(source) != hub_files.disk_of(copy_to):
         hub_files.require_room([(copy_to, sum(path.stat().st_size for pattern in WANTED for path in source.glob(pattern)))])
     return source

@@ -1,7 +1,7 @@
 """Stage `build_engine` on target cpu: an AWQ checkpoint to an engine. GPU targets have `build.trtllm_build`.
 
 The ONNX Runtime GenAI model builder takes the AutoAWQ checkpoint itself. The flags matter (each was measured): int4 with accuracy level 1
-keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed.
+keeps activations in float32, the lm_head stays unquantized, and only the last position's logits are computed (see also `last_token`).
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build import ROOT, logged_run, manifest
+from build import ROOT, last_token, logged_run, manifest
 from build.settings import Model, Target
 
 TOOLS = ("onnxruntime-genai", "onnxruntime", "onnx", "onnx-ir", "torch", "transformers")
@@ -50,11 +50,12 @@ def build_engine(model: Model, target: Target) -> None:
 
 
 def run_builder(checkpoint: Path, out: Path, threads: int, log: Path) -> None:
-    """Run the model builder, and set the number of threads in what it made. Raises as `build_engine`."""
+    """Run the model builder; move the cut and set the number of threads in what it made. Raises as `build_engine`."""
     with tempfile.TemporaryDirectory(prefix="model-builder-") as cache:
         # The builder would otherwise try to look up what is on disk already.
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
         logged_run.run("the model builder", command(checkpoint, out, Path(cache)), log, environment)
+    last_token.move_cut(out / "model.onnx")
     _set_threads(out / "genai_config.json", threads)
 
 

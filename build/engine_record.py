@@ -2,9 +2,9 @@
 
     python3 -m build.engine_record ENGINE_DIR
 
-compares the record with the machine that it is run on, and is what a container should do before it starts a server: TensorRT finds the same
-out later, in words that name neither side. Only the standard library is needed. A new field is one in `EngineRecord`, and in `differences`
-if an engine cannot do without.
+is what a container does before it starts a server: whether the engine, in its own folder or in a model repository, is whole, and was built
+for this machine. TensorRT finds the same out later, in words that name neither side. Only the standard library is needed. A new field is
+one in `EngineRecord`, and in `differences` if an engine cannot do without.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from build import manifest
 from build.container import Machine, Place, look
 from build.errors import EngineError, PipelineError
 
@@ -57,16 +58,22 @@ def read(folder: Path) -> EngineRecord:
         raise EngineError(f"{folder / NAME} is damaged ({error}): build the engine again with `doit build_engine`") from error
 
 
-def differences(built: Machine, here: Machine) -> list[str]:
-    """Why an engine that was built on one machine will not do on another; empty if it will. Of drivers only the branch counts."""
+def differences(built: Machine, other: Machine, other_side: str) -> str:
+    """Why an engine that was built on one machine will not do on another, a line for each thing; empty if it will.
+
+    Args:
+        built: as the engine was built.
+        other: what it is compared with. Of drivers only the branch counts.
+        other_side: what to call that, as in "here is".
+    """
     pairs = (
-        ("TensorRT-LLM", built.tensorrt_llm, here.tensorrt_llm),
-        ("TensorRT", built.tensorrt, here.tensorrt),
-        ("GPU", built.gpu, here.gpu),
-        ("compute capability", built.compute_capability, here.compute_capability),
-        ("driver branch", built.driver.partition(".")[0], here.driver.partition(".")[0]),
+        ("TensorRT-LLM", built.tensorrt_llm, other.tensorrt_llm),
+        ("TensorRT", built.tensorrt, other.tensorrt),
+        ("GPU", built.gpu, other.gpu),
+        ("compute capability", built.compute_capability, other.compute_capability),
+        ("driver branch", built.driver.partition(".")[0], other.driver.partition(".")[0]),
     )
-    return [f"{name}: built with {then}, here is {now}" for name, then, now in pairs if then != now]
+    return "\n".join(f"  {name}: built with {then}, {other_side} {now}" for name, then, now in pairs if then != now)
 
 
 def require(folder: Path, here: Machine) -> None:
@@ -75,19 +82,34 @@ def require(folder: Path, here: Machine) -> None:
     Raises:
         EngineError: as `read`, or something differs; the message names both sides of each.
     """
-    record = read(folder)
-    if found := differences(record.machine, here):
-        listing = "\n".join(f"  {line}" for line in found)
-        raise EngineError(f"the engine in {folder} was built for another machine:\n{listing}\nBuild it again here: `doit build_engine`")
+    if found := differences(read(folder).machine, here, "here is"):
+        raise EngineError(f"the engine in {folder} was built for another machine:\n{found}\nBuild it again here: `doit build_engine`")
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse an engine or a model repository that was cut short, changed or left without its tokenizer; every file of it is hashed.
+
+    Raises:
+        EngineError: no manifest in the folder, or in one that it lies in, lists the record.
+        ManifestError: a file is missing, or is not what that manifest says.
+    """
+    path = folder.resolve() / NAME
+    for stage in path.parents:
+        if (stage / manifest.NAME).is_file() and str(path.relative_to(stage)) in manifest.verify_contents(stage).files:
+            return
+    raise EngineError(f"no {manifest.NAME} lists {path}, so nobody can tell whether it is whole: give the folder as the pipeline made it")
 
 
 def main(arguments: list[str]) -> int:
-    """Command line. Returns the exit code: 0 if the engine fits this machine, else 1 with the reasons on stderr."""
+    """Command line. Returns the exit code: 0 if the engine is whole and fits this machine, else 1 with the reasons on stderr."""
     if len(arguments) != 1:
         print("usage: python3 -m build.engine_record ENGINE_DIR", file=sys.stderr)
         return 2
     try:
-        require(Path(arguments[0]), look(_HERE))
+        folder = Path(arguments[0])
+        read(folder)  # the most likely mistake, another folder, is told first
+        require_whole(folder)
+        require(folder, look(_HERE))
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

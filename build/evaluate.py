@@ -5,21 +5,20 @@ once the server has stopped, so that only one of them holds memory. Figures are 
 same server gives the same. A new setting is added to `SETTINGS` and `Asked`.
 """
 
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from build import ROOT, manifest, triton
+from build import ROOT, manifest
 from build.comparison import AWQ, UNQUANTIZED, Run, differences, lost_too_much, summary, summary_json
 from build.errors import PipelineError, ServerError, SettingError
-from build.serve import interruptible, running
+from build.serve import free_ports, interruptible, running
 from build.settings import Model, Ports, Target
 from one_pass import STRATEGIES, Task
 from pika_tagger import InvalidRequestError, TaggerClient
 from pika_tagger._files import write_bytes, write_json
-from pika_tagger._labelled import BadFileError, Labelled, load
+from pika_tagger._labelled import BadFileError, Labelled, load, shortened
 from pika_tagger._outcomes import first_answer, run
 from pika_tagger._render import progress, report
 from pika_tagger._wanted import Wanted, missed
@@ -29,7 +28,6 @@ DIALOGUES = ROOT / "tests" / "data" / "eval_dialogues.jsonl"
 TOOLS = ("torch", "transformers", "tokenizers", "matplotlib", "nvidia-pytriton", "onnxruntime-genai")
 _PATIENCE_S = 30.0
 """Deadline of one call: a slow answer should be seen as slow, not as failed."""
-_MAX_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
@@ -146,21 +144,8 @@ def _labelled(data: Path, task: Task) -> Labelled:
         labelled = load(data)
         labelled.check_labels(task.label_names)
     except BadFileError as error:
-        more = [f"and {len(error.problems) - _MAX_PROBLEMS} more"] if len(error.problems) > _MAX_PROBLEMS else []
-        raise SettingError("\n  ".join([f"data={data} cannot be used:", *error.problems[:_MAX_PROBLEMS], *more])) from None
+        raise SettingError("\n  ".join([f"data={data} cannot be used:", *shortened(error.problems)])) from None
     return labelled
-
-
-def free_ports() -> Ports:
-    """Ports of the loopback address that nobody listens on right now."""
-    sockets = [socket.socket() for _ in vars(Ports())]
-    try:
-        for each in sockets:
-            each.bind((triton.LOOPBACK, 0))
-        return Ports(*(each.getsockname()[1] for each in sockets))
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _share(name: str, text: str) -> float:

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from build import manifest
+from build.disk import existing_part
 from build.errors import SourceError
 from build.settings import Hub
 
@@ -74,7 +75,7 @@ def require_room(needs: Iterable[tuple[Path, int]]) -> None:
     """
     disks: dict[int, tuple[Path, int]] = {}
     for folder, needed_bytes in needs:
-        first, before_bytes = disks.get(disk_of(folder), (_existing_part(folder), 0))
+        first, before_bytes = disks.get(disk_of(folder), (existing_part(folder), 0))
         disks[disk_of(folder)] = first, before_bytes + needed_bytes
     for folder, needed_bytes in disks.values():
         if (free_bytes := shutil.disk_usage(folder).free) < needed_bytes:
@@ -86,12 +87,7 @@ def require_room(needs: Iterable[tuple[Path, int]]) -> None:
 
 def disk_of(path: Path) -> int:
     """The number of the disk (file system) that a path is on, or will be."""
-    return _existing_part(path).stat().st_dev
-
-
-def _existing_part(path: Path) -> Path:
-    path = path.absolute()
-    return next(part for part in (path, *path.parents) if part.exists())
+    return existing_part(path).stat().st_dev
 
 
 def _listing(hub: Hub, patterns: Sequence[str]) -> list[HubFile]:

@@ -112,6 +112,15 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
+def setting(folder: Path, name: str) -> str | None:
+    """What a stage was told when it made a folder, as far as it can be read: the folder itself may be damaged since, and be made again."""
+    try:
+        value = json.loads((folder / NAME).read_text())["settings"].get(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return value if isinstance(value, str) else None
+
+
 def is_valid(folder: Path) -> bool:
     """Whether `read` would succeed."""
     try:

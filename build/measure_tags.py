@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from build.evaluate import DIALOGUES, free_ports
-from build.serve import Server, running
+from build.evaluate import DIALOGUES
+from build.serve import Server, free_ports, running
 from pika_tagger import TaggerClient
 
 ANSWER_TOKENS = 400

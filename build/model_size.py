@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from build.awq_config import GROUP_SIZE
 from build.settings import Gpu, Model
 
-GROUP_SIZE = 128
 _HALF_BYTES, _FLOAT_BYTES = 2, 4
 RUNTIME_BYTES = 1 << 30
 """Assumption, not measured: CUDA context, libraries, TensorRT's and cuBLAS' workspaces."""

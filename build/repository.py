@@ -17,14 +17,23 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import ROOT, engine_record, manifest, warmup
+from build.container import Machine
 from build.errors import EngineError, PromptError, SettingError
 from build.settings import Gpu, Model, Target, container
 from one_pass import STRATEGIES, Prompt, Task, TaskError, TextCodec, make_strategies
 
 TEMPLATES = ROOT / "model_repository"
-TAGGER_INSTANCES = 2
 TAGGER_MAX_BATCH_SIZE = 16
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def tagger_instances(target: Target) -> int:
+    """How many requests can be in the tagger's hands at once.
+
+    An instance waits for the engine's answer, so as many are needed as the engine works on at once (one on cpu, a full batch on a GPU:
+    fewer would keep inflight batches small), and one more to make the next prompt meanwhile.
+    """
+    return 1 + (target.gpu.max_batch_size if target.gpu else 1)
 
 
 def known_strategy(name: str) -> str:
@@ -50,7 +59,7 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
 
     Raises:
         ManifestError: the engine or the checkpoint is not there or damaged.
-        EngineError: the engine was built for another target or from another checkpoint; the message names both.
+        EngineError: the engine was built for another target, GPU or version, or from another checkpoint; the message names both.
         PromptError: the task file does not fit the tokenizer or the engine; the message names the entry and the fix.
     """
     engine_folder = model.folder / f"engine-{target.name}"
@@ -63,16 +72,22 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
     settings: dict[str, Any] = {
         "tokens_per_block": target.tokens_per_block,
         "strategy": strategy,
-        "decoupled": "true" if decoupled else "false",
+        "decoupled": "yes" if decoupled else "no",
     }
+    flag = str(decoupled).lower()
     with manifest.new_folder(final, "model_repository", inputs, settings, {}) as draft:
-        context_tokens = _context_tokens(engine_folder) if target.gpu is None else _gpu_context_tokens(engine_folder, model, target)
-        prompt, checked = _tagger(draft.path / "tagger", model, settings, context_tokens)
+        if target.gpu is None:
+            context_tokens = _context_tokens(engine_folder)
+        else:
+            context_tokens = _gpu_context_tokens(engine_folder, model, target, target.gpu)
+        prompt, checked = _tagger(
+            draft.path / "tagger", model, settings | {"instances": tagger_instances(target), "decoupled": flag}, context_tokens
+        )
         draft.facts.update(checked)
         if target.gpu is None:
-            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, settings["decoupled"])
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, flag)
         else:
-            _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, settings["decoupled"])
+            _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, flag)
         _text_models(draft.path, model, 1 if target.gpu is None else target.gpu.max_batch_size)
     facts = manifest.read(final).facts
     print(
@@ -102,7 +117,6 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     values = {
         "max_batch_size": TAGGER_MAX_BATCH_SIZE,
         "n_labels": len(task.labels),
-        "instances": TAGGER_INSTANCES,
         "labels": ",".join(task.label_names),
         "task": f"{task.name}/{task.version}",
         **settings,
@@ -183,15 +197,23 @@ def _context_tokens(engine_folder: Path) -> int:
     return tokens
 
 
-def _gpu_context_tokens(engine_folder: Path, model: Model, target: Target) -> int:
-    record = engine_record.read(engine_folder)
+def _gpu_context_tokens(engine_folder: Path, model: Model, target: Target, gpu: Gpu) -> int:
+    record, image = engine_record.read(engine_folder), container()
     if record.target != target.name:
         raise EngineError(f"{engine_folder} was built for target={record.target}, not for {target.name}: run `doit build_engine` again")
+    wanted = Machine(image.tensorrt_llm, image.tensorrt, gpu.name, gpu.compute_capability, record.machine.driver)
+    if found := engine_record.differences(record.machine, wanted, "presets.toml has"):
+        raise EngineError(f"{engine_folder} is not what target={target.name} wants:\n{found}\nRun `doit build_engine` again")
     awq_hash = manifest.read(model.folder / "awq").content_hash
     if record.awq_hash != awq_hash:
         raise EngineError(
             f"{engine_folder} was built from the AWQ checkpoint {record.awq_hash[:12]}, but {model.folder / 'awq'}, whose tokenizer "
             f"would be used, is {awq_hash[:12]}: run `doit convert build_engine`"
+        )
+    if record.max_batch_size < gpu.max_batch_size:
+        raise EngineError(
+            f"{engine_folder} takes {record.max_batch_size} requests at once, target={target.name} wants {gpu.max_batch_size}: "
+            "run `doit build_engine` again"
         )
     if record.tokens_per_block != target.tokens_per_block:
         raise EngineError(

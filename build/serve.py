@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import manifest, triton
+from build import manifest, settings, triton
 from build.errors import PortInUseError, ServerError
-from build.repository import TAGGER_INSTANCES
+from build.repository import tagger_instances
 from build.settings import Model, Ports, Target
 from pika_tagger import TaggerClient, TaggerError
 
@@ -57,7 +58,8 @@ class Server:
                     if time.monotonic() > give_up:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
                 else:
-                    for _ in range(TAGGER_INSTANCES):  # the first answer of each takes several times as long as any later one
+                    # The first answer of each takes several times as long as any later one. What is served here is always target cpu.
+                    for _ in range(tagger_instances(settings.target("cpu"))):
                         client.health()
                     return
 
@@ -91,6 +93,18 @@ def check_ports(ports: Ports) -> None:
                 probe.bind((triton.LOOPBACK, port))
             except OSError as error:
                 raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
+
+
+def free_ports() -> Ports:
+    """Three ports on the loopback address on which nobody listens now; somebody else may take one before it is used."""
+    sockets = [socket.socket() for _ in fields(Ports)]
+    try:
+        for each in sockets:
+            each.bind((triton.LOOPBACK, 0))
+        return Ports(*(each.getsockname()[1] for each in sockets))
+    finally:
+        for each in sockets:
+            each.close()
 
 
 @contextmanager

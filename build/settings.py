@@ -24,6 +24,9 @@ class Quantization:
     calibration_samples: int
     seed: int
     search_clipping: bool
+    duo_scaling: bool
+    """Whether the scales that are tried depend on the weights besides the activations. If not, one of them is "no scale", which suits
+    weights that were trained on a 4-bit grid."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,27 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Drivers:
+    """The lowest drivers that an image's CUDA runs on, each in its own way; presets.toml says which."""
+
+    full: str
+    data_centre: str
+    minor_version: str
+
+
+@dataclass(frozen=True)
 class Container:
-    """NVIDIA's image that engines are built and served in, and what must be in it."""
+    """NVIDIA's image that engines are built and served in, what must be in it, and what it asks of a machine."""
 
     image: str
     tensorrt_llm: str
     tensorrt: str
+    cuda: str
     model_repository: str
     """Where a model repository is mounted in it: the C++ backend takes no relative path to its engine."""
+    image_bytes: int
+    unpacked_bytes: int
+    drivers: Drivers
 
 
 @dataclass(frozen=True)
@@ -197,9 +213,10 @@ def container() -> Container:
     Raises:
         SettingError: its table has not the fields that it should have.
     """
+    row = dict(_rows("container"))
     try:
-        return Container(**_rows("container"))
-    except TypeError as error:
+        return Container(drivers=Drivers(**row.pop("drivers")), **row)
+    except (TypeError, KeyError) as error:
         raise SettingError(f"[container] in presets.toml has not the fields of settings.Container: {error}") from error
 
 

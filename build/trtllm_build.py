@@ -7,11 +7,11 @@ yet; docs/gpu_target.md says what is to be measured. A flag is changed in `flags
 
 import json
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from build import ROOT, container, engine_record, logged_run, manifest, settings, trtllm_layout
+from build import ROOT, container, engine_record, lock_images, logged_run, manifest, settings, trtllm_layout
 from build.container import Machine, Place
 from build.engine_record import EngineRecord
 from build.errors import EngineError, ManifestError
@@ -70,7 +70,9 @@ def plan(model: Model, target: Target, gpu_index: int) -> str:
 
 def recorded_settings(model: Model, target: Target) -> dict[str, Any]:
     """What the engine depends on besides the checkpoint."""
-    return {**asdict(settings.container()), "gpu": gpu_of(target).name, "flags": flags(model, target)}
+    image = _image()
+    versions = {"image": image.image, "tensorrt_llm": image.tensorrt_llm, "tensorrt": image.tensorrt}
+    return {**versions, "gpu": gpu_of(target).name, "flags": flags(model, target)}
 
 
 def is_current(model: Model, target: Target, gpu_index: int) -> bool:
@@ -94,7 +96,7 @@ def build_engine(model: Model, target: Target, gpu_index: int) -> None:
         CheckpointError: its weights are laid out for another class of GPUs.
         EngineError: this machine cannot build for the target, or the build failed; the message names both sides, or has the end of the log.
     """
-    final, image = _final(model, target), settings.container()
+    final, image = _final(model, target), _image()
     checkpoint = manifest.read(model.folder / "trtllm")
     trtllm_layout.require_gpu(checkpoint, gpu_of(target).sm)
     _require_positions(model)
@@ -131,8 +133,14 @@ def _final(model: Model, target: Target) -> Path:
     return model.folder / f"engine-{target.name}"
 
 
+def _image() -> Container:
+    """The pinned image, by its digest as soon as `doit lock_images` has found it out."""
+    image = settings.container()
+    return replace(image, image=lock_images.locked(image.image, lock_images.LOCK) or image.image)
+
+
 def _place(model: Model, gpu_index: int) -> Place:
-    return container.choose(settings.container(), gpu_index, writable=settings.CHECKPOINTS, read_only=model.folder / "trtllm")
+    return container.choose(_image(), gpu_index, writable=settings.CHECKPOINTS, read_only=model.folder / "trtllm")
 
 
 def _timing_cache(target: Target) -> Path:

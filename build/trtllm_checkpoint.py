@@ -4,9 +4,7 @@ The form is that of TensorRT-LLM 1.0.0: unified checkpoint, Phi3ForCausalLM, 4-b
 pre-quant scales, one GPU. How a quantized layer is packed is a matter of the layout: `build.trtllm_layout`.
 
 No file of this form has been loaded by TensorRT-LLM yet: it was read in its source, and the tests prove files against that reading
-only. This, inside NVIDIA's container on a machine with the GPU, shows whether one loads:
-
-    trtllm-build --checkpoint_dir trtllm --output_dir engine --gemm_plugin float16
+only. `doit target=l4 build_engine`, on a machine with the GPU, shows whether one loads.
 
 Tensor parallelism is left out on purpose: TensorRT-LLM 1.0.0 splits the fused mlp.fc of this model without regard to its two halves.
 """

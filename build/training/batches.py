@@ -36,6 +36,8 @@ class Batch:
     """int64 [B, T]."""
     lengths: torch.Tensor
     """int64 [B], tokens of each row without padding."""
+    turn_lengths: torch.Tensor
+    """int64 [B], tokens of each row's turn, which ends with the assistant marker; a JSON answer may follow."""
     dialogue_targets: torch.Tensor
     """int64 [B, T]: the next token of the turn, IGNORE elsewhere."""
     json_targets: torch.Tensor
@@ -66,7 +68,13 @@ class Batches:
     """
 
     def __init__(self, corpus: Corpus, prompt: Prompt, codes: CodeTable, vocab_size: int, batch_size: int) -> None:
-        """Everything that does not change from batch to batch."""
+        """Everything that does not change from batch to batch.
+
+        Raises:
+            ValueError: `batch_size` is odd.
+        """
+        if batch_size % 2:
+            raise ValueError(f"a batch has every dialogue twice, so its size must be even, not {batch_size}")
         self._corpus, self._prompt, self._codes = corpus, prompt, codes
         self._vocab_size, self._batch_size = vocab_size, batch_size
 
@@ -76,7 +84,7 @@ class Batches:
         while True:
             once = [self._corpus.sample(rng, "train", noisy=False) for _ in range(self._batch_size // 2)]
             twins = [replace(example, dialogue=noise.disturb(rng, example.dialogue)) for example in once * 2]
-            in_json = [rng.random() < JSON_SHARE for _ in once] * 2
+            in_json = [i > 0 and rng.random() < JSON_SHARE for i in range(len(once))] * 2  # at least one is answered with a code
             answers = [self._json_answer(example, rng) if wanted else ([], []) for example, wanted in zip(twins, in_json, strict=True)]
             yield self._collate(twins, answers)
 
@@ -88,6 +96,7 @@ class Batches:
         turns = [self._prompt.encode_turn(example.dialogue) for example in examples]
         rows = [turn + stem + rest for turn, (stem, rest) in zip(turns, answers, strict=True)]
         n, longest = len(rows), max(map(len, rows))
+        lengths, turn_lengths = (torch.tensor([len(each) for each in both]) for both in (rows, turns))
         ids = torch.zeros(n, longest, dtype=torch.int64)
         dialogue, json_targets = torch.full_like(ids, IGNORE), torch.full_like(ids, IGNORE)
         code_targets = torch.zeros(n, self._vocab_size)
@@ -103,7 +112,7 @@ class Batches:
                 code_positions[i] = len(turn) - 1
                 for emotion, share in shares(example.emotions).items():
                     code_targets[i, self._codes.token_for(self._prompt.task.answer_for(emotion, example.celebrate))] = share
-        return Batch(ids, torch.tensor([len(row) for row in rows]), dialogue, json_targets, code_positions, code_targets)
+        return Batch(ids, lengths, turn_lengths, dialogue, json_targets, code_positions, code_targets)
 
     def _json_answer(self, example: Labelled, rng: random.Random) -> tuple[list[int], list[int]]:
         """(ids of the forced stem, ids of the rest with the end marker) of a JSON answer.

@@ -4,7 +4,6 @@ The form is that of tests/data/eval_dialogues.jsonl; what the labels mean is in 
 what was said.
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from typing import Any
 from build.errors import SourceError
 from build.training.dialogues import Labelled
 from one_pass import Dialogue, InvalidDialogueError, Prompt
+from pika_tagger._labelled import TEXT_FIELDS, parse_object, shortened, yes_or_no
 
-TEXTS = ("user_last_message", "pika_response", "pika_last_message")
 LABEL_LIKE = re.compile(r"[A-Za-z_]{1,30}")
-MAX_PROBLEMS_SHOWN = 20
 
 
 def read(path: Path, prompt: Prompt) -> list[Labelled]:
@@ -29,7 +27,7 @@ def read(path: Path, prompt: Prompt) -> list[Labelled]:
         SourceError: it cannot be read, is empty, or has lines that are not labelled dialogues; the message names each of them.
     """
     try:
-        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
+        lines = path.read_bytes().splitlines()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     examples, problems = [], []
@@ -39,15 +37,15 @@ def read(path: Path, prompt: Prompt) -> list[Labelled]:
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
     if problems:
-        more = [f"and {len(problems) - MAX_PROBLEMS_SHOWN} more"] if len(problems) > MAX_PROBLEMS_SHOWN else []
-        raise SourceError("\n".join(["these lines are not labelled dialogues:", *problems[:MAX_PROBLEMS_SHOWN], *more]))
+        raise SourceError("\n".join(["these lines are not labelled dialogues:", *shortened(problems)]))
     if not examples:
         raise SourceError(f"{path} is empty: give one labelled dialogue a line, as docs/finetune.md shows")
     return examples
 
 
 def _example(line: bytes, prompt: Prompt) -> Labelled:
-    row = _object(line)
+    _require(line.strip() != b"", "the line is blank")
+    row = parse_object(line)
     known = prompt.task.label_names
     emotions = row.get("emotion")
     listed: list[Any] = [emotions] if isinstance(emotions, str) else emotions if isinstance(emotions, list) else []
@@ -57,9 +55,8 @@ def _example(line: bytes, prompt: Prompt) -> Labelled:
         shown = f" {emotion}" if isinstance(emotion, str) and LABEL_LIKE.fullmatch(emotion) else ""
         _require(emotion in known, f"the emotion{shown} is unknown; there are {', '.join(known)}")
     _require(len(set(listed)) == len(listed), "emotion names a label twice")
-    flag = prompt.task.flag_name
-    # 1 would be found in a list with True in it.
-    _require(row.get(flag) in ("yes", "no") or isinstance(row.get(flag), bool), f'{flag} is neither "yes" nor "no"')
+    flag_name = prompt.task.flag_name
+    flag = yes_or_no(row.get(flag_name), flag_name)
     lang = row.get("lang", "")
     _require(isinstance(lang, str), "lang is not a text")
     dialogue = _dialogue(row)
@@ -67,26 +64,14 @@ def _example(line: bytes, prompt: Prompt) -> Labelled:
         prompt.encode_turn(dialogue)
     except InvalidDialogueError as error:
         raise ValueError(f"the tagger would refuse it: {error}") from None
-    return Labelled(dialogue, tuple(listed), row[flag] in ("yes", True), lang, "own")
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    _require(line.strip() != b"", "the line is blank")
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON (at column {error.colno})") from None
-    _require(isinstance(row, dict), "not a JSON object")
-    return dict(row)
+    return Labelled(dialogue, tuple(listed), flag, lang, "own")
 
 
 def _dialogue(row: dict[str, Any]) -> Dialogue:
-    for name in TEXTS[:2]:
+    for name in TEXT_FIELDS[:2]:
         _require(name in row, f"{name} is missing")
-    for name in TEXTS:
-        _require(isinstance(row.get(name, ""), str) or (name == TEXTS[2] and row[name] is None), f"{name} is not a text")
+    for name in TEXT_FIELDS:
+        _require(isinstance(row.get(name, ""), str) or (name == TEXT_FIELDS[2] and row[name] is None), f"{name} is not a text")
     return Dialogue(row["user_last_message"], row["pika_response"], row.get("pika_last_message"))
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's shape, how it is computed after the shared prefix, and how its files are written.
+"""The embedded model's shape, how it is computed after the shared prefix, and how its files are written and read.
 
 Phi-3's architecture at a size that tags within milliseconds on one CPU core. What AutoAWQ and the engines ask of the shape: in_features
 multiples of 128, out_features multiples of 64, as many key-value heads as heads, an lm_head of its own.
@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import DynamicCache, Phi3Config, Phi3ForCausalLM
 
 MAX_TOKENS = 1024
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 256,
-    "intermediate_size": 768,
-    "num_hidden_layers": 6,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
-"""Chosen by measurement, see docs/embedded_model.md."""
+"""Chosen by measurement: the largest that tags in time, see docs/embedded_model.md."""
+TEACHER_SHAPE = SHAPE | {"intermediate_size": 768, "num_hidden_layers": 6}
+"""The networks that the embedded one learns from; too slow to be served themselves."""
 
 
 def config_fields(vocab_size: int, end_of_text_id: int, bos_id: int) -> dict[str, Any]:
@@ -57,6 +59,41 @@ def build(fields: dict[str, Any], dropout: float) -> Phi3ForCausalLM:
     config = Phi3Config(**{**fields, "embd_pdrop": dropout, "resid_pdrop": dropout, "torch_dtype": "float32"})
     config._attn_implementation = "sdpa"
     return Phi3ForCausalLM(config)
+
+
+def load(folder: Path, device: str) -> Phi3ForCausalLM:
+    """The network of a checkpoint that `save` has written, in float32 and without dropout."""
+    model = build(json.loads((folder / "config.json").read_text()), 0.0)
+    model.load_state_dict({name: tensor.float() for name, tensor in load_file(folder / "model.safetensors").items()})
+    return model.to(device).eval()
+
+
+def thinned(teacher: Phi3ForCausalLM, fields: dict[str, Any], dropout: float) -> Phi3ForCausalLM:
+    """A network of fewer and narrower layers that begins with a part of a larger one's weights.
+
+    Layers are taken at even distances, the first and the last among them; of a layer's intermediate neurons those with the largest weights.
+    Both have the same hidden size, heads and vocabulary.
+    """
+    pupil = build(fields, dropout)
+    given = teacher.state_dict()
+    n_layers, n_neurons, last = fields["num_hidden_layers"], fields["intermediate_size"], teacher.config.num_hidden_layers - 1
+    source = {str(i): str(round(i * last / max(1, n_layers - 1))) for i in range(n_layers)}
+    weights = {}
+    for name in pupil.state_dict():
+        parts = name.split(".")
+        if "layers" in parts:
+            at = parts.index("layers") + 1
+            parts[at] = source[parts[at]]
+        tensor = given[".".join(parts)]
+        if "mlp" in parts:
+            mlp = ".".join(parts[: parts.index("mlp") + 1])
+            gate, up = given[f"{mlp}.gate_up_proj.weight"].chunk(2)
+            size = gate.norm(dim=1) * up.norm(dim=1) * given[f"{mlp}.down_proj.weight"].norm(dim=0)
+            kept = size.topk(n_neurons).indices.sort().values
+            tensor = torch.cat([gate[kept], up[kept]]) if parts[-2] == "gate_up_proj" else tensor[:, kept]
+        weights[name] = tensor
+    pupil.load_state_dict(weights)
+    return pupil
 
 
 def after_prefix(model: Phi3ForCausalLM, prefix: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:

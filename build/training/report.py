@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from build import settings
 from one_pass import Task
+from pika_tagger._pictures import draw_confusion
 
 LOSSES = {"code": "the answer letter", "twins": "disagreement of twins", "json": "the JSON answer", "dialogue": "the dialogue's next word"}
 
@@ -57,14 +58,7 @@ def confusion(counts: list[list[int]], labels: tuple[str, ...]) -> Figure:
     """Counts of true (rows) and predicted (columns) emotions, coloured by the share of the row."""
     figure = Figure(figsize=(8.6, 7.6), layout="constrained")
     axes = figure.subplots()
-    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for y, row in enumerate(counts):
-        for x, count in enumerate(row):
-            if count:
-                axes.text(x, y, str(count), ha="center", va="center", fontsize=8, color="white" if shares[y][x] > 0.5 else "black")
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right")
-    axes.set_yticks(range(len(labels)), labels)
+    draw_confusion(axes, counts, labels, labels)
     axes.set(xlabel="predicted", ylabel="true", title=f"Held-out frames and dialogues, without noise: {sum(map(sum, counts))} dialogues")
     return figure
 

@@ -1,10 +1,11 @@
-"""Train the embedded model: `python -m build.training.train OUT_DIR [--steps N] [--seed N] ...`, or `doit train`.
+"""Train the embedded model: `doit train`, or by hand `python -m build.training.train OUT_DIR [--teacher-size | --teachers DIR ...]`.
 
-Minutes on a GPU, hours on a CPU. The prefix is the same for every dialogue, so it is computed once a step and its keys and values are
-shared by the batch; gradients flow through it as they would otherwise. What is written is the running average of the weights at the moment
-when it did best on the validation split; neither the test split nor the hand-written evaluation file is looked at before that. The
-dialogues are the same for equal seeds; the weights also depend on how words are cut into pieces (see `batches.SplittingCodec`) and on the
-GPU's order of additions.
+Minutes on a GPU, hours on a CPU. First teachers are trained, larger networks; then the embedded model, which begins with a part of the
+first one's weights, is rounded to 4 bits while it learns, and learns from the labels and from what the teachers answer. The prefix is the
+same for every dialogue, so it is computed once a step and its keys and values are shared by the batch; gradients flow through it as they
+would otherwise. What is written is the running average of the weights at the moment when it did best on the validation split; neither the
+test split nor the hand-written evaluation file is looked at before that. The dialogues are the same for equal seeds; the weights also
+depend on how words are cut into pieces (see `batches.SplittingCodec`) and on the GPU's order of additions.
 """
 
 import argparse
@@ -15,24 +16,27 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import Phi3ForCausalLM
 
 from build import ROOT, manifest, settings
 from build.download import HASHES
-from build.training import losses, network, tokenizer
+from build.training import four_bits, losses, network, tokenizer
 from build.training.batches import Batch, Batches, SplittingCodec
 from build.training.dialogues import Corpus
 from build.training.evaluate import accuracy, answer_logits, best_temperature, best_threshold, confusion, predict
+from build.training.teacher import Teacher
 from one_pass import NO_LIMITS, CodeTable, Prompt, Task, TextCodec
 
 WORKERS = 7
 """Part of what a seed means: each worker has a stream of its own."""
-DROPOUT = 0.2
+DROPOUT, PUPIL_DROPOUT = 0.2, 0.1
 WEIGHT_AVERAGE_DECAY = 0.999
 VALIDATION_SEED, VALIDATION_SIZE, TEST_SEED, TEST_SIZE = 7, 2000, 8, 4000
 
@@ -50,18 +54,23 @@ def main() -> None:
     """Train, test, write."""
     parser = argparse.ArgumentParser(description="Train the embedded model.")
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch-size", type=int, default=256, help="an even number")
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--teacher-size", action="store_true", help="train a network of network.TEACHER_SHAPE")
+    parser.add_argument("--teachers", nargs="*", type=Path, default=[], metavar="DIR", help="checkpoints to learn from besides the labels")
     parser.add_argument("--shape", nargs="*", default=[], metavar="FIELD=N", help="other values for network.SHAPE, to compare sizes")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = vars(parser.parse_args())
-    arguments["shape"] = {field: int(value) for field, value in (each.split("=") for each in arguments["shape"])}
+    size = network.TEACHER_SHAPE if arguments.pop("teacher_size") else network.SHAPE
+    arguments["shape"] = size | {field: int(value) for field, value in (each.split("=") for each in arguments["shape"])}
     train(**arguments)
 
 
-def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: dict[str, int], seed: int, device: str) -> None:
+def train(
+    out: Path, steps: int, batch_size: int, learning_rate: float, shape: dict[str, int], teachers: list[Path], seed: int, device: str
+) -> None:
     """Make a checkpoint in `out`, with `training.json` (settings, curves, test figures) and SHA256SUMS beside it.
 
     The threshold that validation chooses is in `training.json`; `threshold.store` puts it into the prompt file.
@@ -73,15 +82,19 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: d
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch.manual_seed(seed)
     task_file, tokens_per_block = settings.model("pika-tiny").task_file, settings.target("cpu").tokens_per_block
-    task = Task.load(task_file)
+    task = replace(Task.load(task_file), flag_threshold=0.5)  # the file's was chosen for the weights before these
     corpus = Corpus(task.label_names)
-    bpe = tokenizer.train(task, corpus, seed)
+    bpe = tokenizer.train(task, corpus)
     tokenizer.save(bpe, out, network.MAX_TOKENS)
     codec = TextCodec.load(out / "tokenizer.json")
     prompt, codes = Prompt(task, codec, tokens_per_block, NO_LIMITS), CodeTable(task, codec)
     end_of_text = bpe.token_to_id(tokenizer.END_OF_TEXT)
     fields = network.config_fields(codec.vocab_size, end_of_text, bpe.token_to_id("<s>")) | shape
-    model = network.build(fields, DROPOUT).to(device)
+    teacher = Teacher(teachers, prompt.prefix_ids, out / "tokenizer.json", device) if teachers else None
+    model = network.thinned(teacher.networks[0], fields, PUPIL_DROPOUT) if teacher else network.build(fields, DROPOUT)
+    if teacher:
+        four_bits.attach(model)
+    model.to(device)
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{parameters / 1e6:.2f} M parameters, prefix {len(prompt.prefix_ids)} tokens, {corpus.count('train')}", flush=True)
     batches = Batches(corpus, prompt, codes, codec.vocab_size, batch_size)
@@ -93,12 +106,15 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: d
     def validate(model: Phi3ForCausalLM) -> dict[str, Any]:
         return accuracy(validation, predict(model, batches, prompt, codes, validation, device), task)
 
-    curve, model = _run(model, stream, prompt.prefix_ids, steps, learning_rate, device, validate)
+    curve, model = _run(model, stream, teacher, prompt.prefix_ids, steps, learning_rate, device, validate)
+    if teacher:
+        four_bits.settle(model)
     temperature = best_temperature(validation, answer_logits(model, batches, prompt, validation, device), codes)
     with torch.no_grad():
         model.model.norm.weight /= temperature  # divides all logits: whoever reads them need not know of it
     network.save(model.state_dict(), fields, [end_of_text, bpe.token_to_id(tokenizer.END)], out)
     threshold = best_threshold(validation, predict(model, batches, prompt, codes, validation, device))
+    codes = CodeTable(replace(task, flag_threshold=threshold), codec)  # the test is made as the tagger will answer
     tests: dict[str, Any] = {}
     for name, noisy in (("clean", False), ("noisy", True)):
         rng = random.Random(TEST_SEED)
@@ -112,9 +128,10 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: d
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
-        "shape": {field: fields[field] for field in network.SHAPE},
+        "shape": shape,
         "parameters": parameters,
-        "task_sha256": manifest.sha256_of(task_file),
+        "teachers": [_origin(each) for each in teachers],
+        "prefix_sha256": hashlib.sha256(json.dumps(prompt.prefix_ids).encode()).hexdigest(),
         "corpus_sha256": corpus_hash(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "CPU",
         "tools": manifest.versions("torch", "transformers", "tokenizers"),
@@ -132,6 +149,7 @@ def train(out: Path, steps: int, batch_size: int, learning_rate: float, shape: d
 def _run(
     model: Phi3ForCausalLM,
     stream: _Stream,
+    teacher: Teacher | None,
     prefix_ids: list[int],
     steps: int,
     learning_rate: float,
@@ -149,8 +167,8 @@ def _run(
     started = time.monotonic()
     model.train()
     for step, batch in zip(range(1, steps + 1), loader, strict=False):
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            parts = losses.losses(model, prefix, batch, device)
+        with parametrize.cached(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            parts = losses.losses(model, prefix, batch, device, teacher)
         optimizer.zero_grad(set_to_none=True)
         losses.total(parts).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -174,6 +192,11 @@ def _groups(model: Phi3ForCausalLM) -> list[dict[str, Any]]:
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     return [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+
+
+def _origin(teacher: Path) -> dict[str, Any]:
+    told = json.loads((teacher / "training.json").read_text())
+    return {name: told[name] for name in ("seed", "steps", "parameters", "corpus_sha256", "duration_s", "test")}
 
 
 def corpus_hash() -> str:

@@ -6,6 +6,7 @@ What the commands do is in `cli`. A flag that several commands share is added to
 import argparse
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from pika_tagger import __version__
@@ -45,15 +46,14 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     common.add_argument("--url", metavar="HOST:PORT", default=url, help=f"gRPC endpoint of Triton (now {url})")
-    asking = argparse.ArgumentParser(add_help=False)
+    asking = argparse.ArgumentParser(add_help=False, parents=[common])
     asking.add_argument("--strategy", choices=STRATEGIES, help="how the model is asked (default: as the server is set)")
-    commands = parser.add_subparsers(required=True, metavar="{tag,eval,health}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{tag,eval,health}")
+    command = partial(commands.add_parser, formatter_class=raw, epilog=_EPILOG)
 
-    tag = commands.add_parser(
+    tag = command(
         "tag",
-        parents=[common, asking],
-        formatter_class=raw,
-        epilog=_EPILOG,
+        parents=[asking],
         help="tag one line, or JSON lines from standard input",
         description="Tag one line of Pika, or without lines the JSON lines on standard input, which have user_last_message, pika_response "
         "and\noptionally pika_last_message: each is answered by one JSON line, null if it could not be tagged.",
@@ -61,13 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     tag.add_argument("lines", nargs="*", metavar="LINE", help="what the child said, and what Pika is about to say")
     tag.add_argument("--before", metavar="LINE", help="what Pika had said before that")
     tag.add_argument("--json", action="store_true", help="print JSON, as for standard input")
-    tag.set_defaults(command="tag")
 
-    evaluate = commands.add_parser(
+    evaluate = command(
         "eval",
-        parents=[common, asking],
-        formatter_class=raw,
-        epilog=_EPILOG,
+        parents=[asking],
         help="accuracy and latency on labelled JSON lines",
         description="Tag labelled dialogues and compare. A line has user_last_message, pika_response, optionally pika_last_message,\n"
         "emotion (a label or a list of acceptable ones), celebrate (yes or no), optionally id and lang.",
@@ -83,11 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--min-macro-f1", metavar="P", type=_share, help="the same for the mean F1 of the emotions")
     evaluate.add_argument("--max-ece", metavar="P", type=_share, help="exit 1 if a calibration error is above, such as 0.08")
     evaluate.add_argument("--show-text", action="store_true", help="show the words of the worst mistakes")
-    evaluate.set_defaults(command="eval")
 
-    health = commands.add_parser("health", parents=[common], formatter_class=raw, epilog=_EPILOG, help="tag a neutral line")
+    health = command("health", parents=[common], help="tag a neutral line")
     health.add_argument("--json", action="store_true", help="print JSON")
-    health.set_defaults(command="health")
     return parser
 
 

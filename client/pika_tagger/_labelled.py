@@ -7,12 +7,14 @@ labels mean is in docs/labelling.md; which of them exist is known by the server 
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 TEXT_FIELDS = ("user_last_message", "pika_response", "pika_last_message")
+MOST_SHOWN = 20
+"""As many lines about one file are read by somebody; the rest is counted."""
 _LABEL_LIKE = re.compile(r"\w{1,30}")
 _YES_NO = {"yes": True, "no": False, True: True, False: False}
 
@@ -105,6 +107,19 @@ def dialogue_texts(fields: dict[str, Any]) -> dict[str, str]:
     return texts
 
 
+def yes_or_no(value: object, name: str) -> bool:
+    """Return what the field of that name means, which is "yes", "no", or a boolean; ValueError for anything else, 1 and 0 too."""
+    if not isinstance(value, (str, bool)) or value not in _YES_NO:
+        raise ValueError(f'{name} is neither "yes" nor "no"')
+    return _YES_NO[value]
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """Return the first `MOST_SHOWN` problems, and how many more there are."""
+    more = len(problems) - MOST_SHOWN
+    return [*problems[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+
+
 def _shown(emotion: str) -> str:
     """Return an unknown emotion for a message, unless it looks like what somebody said, put into the wrong field."""
     return f" {emotion!r}" if _LABEL_LIKE.fullmatch(emotion) else ""
@@ -115,12 +130,10 @@ def _row(number: int, fields: dict[str, Any]) -> Row:
     emotions = [emotions] if isinstance(emotions, str) else emotions
     if not isinstance(emotions, list) or not emotions or not all(isinstance(emotion, str) for emotion in emotions):
         raise ValueError("emotion is neither a label nor a list of labels")
-    celebrate = fields.get("celebrate")
-    if not isinstance(celebrate, (str, bool)) or celebrate not in _YES_NO:
-        raise ValueError('celebrate is neither "yes" nor "no"')
+    celebrate = yes_or_no(fields.get("celebrate"), "celebrate")
     row_id, lang = fields.get("id"), fields.get("lang")
     if not isinstance(row_id, (str, int, type(None))):
         raise ValueError("id is neither a string nor a number")
     if not isinstance(lang, (str, type(None))):
         raise ValueError("lang is not a string")
-    return Row(number, row_id, dialogue_texts(fields), tuple(emotions), _YES_NO[celebrate], lang)
+    return Row(number, row_id, dialogue_texts(fields), tuple(emotions), celebrate, lang)

@@ -5,11 +5,13 @@ else. A new picture is a function here and a line in `write`.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from pika_tagger._agreement import Confusion
 from pika_tagger._calibration import BINS, Calibration
@@ -51,24 +53,10 @@ def confusion_picture(figures: Figures, strategy: str) -> Figure:
     confusion = figures.emotion_confusion
     names, rows = _occurring(confusion)
     columns = [*names, "request failed"] if any(confusion.failed) else names
-    counts = np.array(rows, dtype=float)
-    support = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, support, out=np.zeros_like(counts), where=support > 0)
-
     width, height = (margin + _CELL_INCHES * max(len(each), _FEWEST_CELLS) for margin, each in ((2.6, columns), (1.7, names)))
     picture = Figure(figsize=(width, height), layout="constrained")
     axes = picture.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    for (row, column), count in np.ndenumerate(counts):
-        if count:
-            colour = "white" if shares[row, column] > _DARK else "black"
-            axes.text(column, row, f"{count:.0f}", ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), [f"{name} ({total:.0f})" for name, total in zip(names, support[:, 0], strict=True)])
-    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#dddddd", linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
+    image = draw_confusion(axes, rows, [f"{name} ({sum(row)})" for name, row in zip(names, rows, strict=True)], columns)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (how often)")
     axes.set_title(
@@ -77,6 +65,34 @@ def confusion_picture(figures: Figures, strategy: str) -> Figure:
     )
     picture.colorbar(image, ax=axes, label="share of the row", shrink=0.6)
     return picture
+
+
+def draw_confusion(axes: Axes, counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str]) -> AxesImage:
+    """Draw a table of counts, true in rows and predicted in columns: the counts in the cells, colour by share of the row.
+
+    Args:
+        axes: Where to.
+        counts: One row for each of `rows`, in it one count for each of `columns`.
+        rows: What stands beside the rows.
+        columns: What stands below the columns.
+
+    Returns:
+        The coloured cells, for a bar that says what their colours mean.
+    """
+    cells = np.array(counts)
+    support = cells.sum(axis=1, keepdims=True)
+    shares = np.divide(cells, support, out=np.zeros(cells.shape), where=support > 0)
+    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    for (row, column), count in np.ndenumerate(cells):
+        if count:
+            axes.text(column, row, str(count), ha="center", va="center", color="white" if shares[row, column] > _DARK else "black")
+    axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#dddddd", linewidth=0.6)
+    axes.tick_params(which="minor", length=0)
+    return image
 
 
 def reliability_picture(figures: Figures, strategy: str) -> Figure:

@@ -34,8 +34,6 @@ from pika_tagger._wanted import Wanted, missed
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_MAX_PROBLEMS = 20
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run pika-tag and return its exit status."""
@@ -119,7 +117,7 @@ def _eval(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     conditions = f"strategy {strategy or 'as the server is set'}, {gap_ms:g} ms between requests"
     for line in _render.report(figures, outcomes, conditions=conditions, show_text=arguments.show_text):
         print(line)
-    for outcome in [outcome for outcome in outcomes if outcome.error][:_MAX_PROBLEMS]:
+    for outcome in [outcome for outcome in outcomes if outcome.error][: _labelled.MOST_SHOWN]:
         _complain(f"line {outcome.row.line}: {outcome.error}", FAILED)
     return max([status, *(_complain(sentence, FAILED) for sentence in missed(figures, wanted))])
 
@@ -174,10 +172,8 @@ def _complain(message: str, status: int) -> int:
 
 
 def _complain_about_file(path: Path, error: _labelled.BadFileError) -> int:
-    for problem in error.problems[:_MAX_PROBLEMS]:
+    for problem in _labelled.shortened(error.problems):
         _complain(f"{path}: {problem}", USAGE)
-    if len(error.problems) > _MAX_PROBLEMS:
-        _complain(f"{path}: and {len(error.problems) - _MAX_PROBLEMS} more", USAGE)
     return USAGE
 
 

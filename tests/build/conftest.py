@@ -13,7 +13,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     monkeypatch.setattr(settings, "CHECKPOINTS", tmp_path / "checkpoints")
     for module in ("download", "engine", "repository"):
         monkeypatch.setattr(f"build.{module}.ROOT", tmp_path)
-    quantization = Quantization(calibration_samples=1, seed=0, search_clipping=False)
+    quantization = Quantization(calibration_samples=1, seed=0, search_clipping=False, duo_scaling=True)
     model = Model(name="small", about="", task="pika_mood", quantize=quantization, source="checkpoints/small/hf")
     model.folder.mkdir(parents=True)
     return Checkout(tmp_path, model, Target(name="cpu", about="", tokens_per_block=16, intra_op_threads=3))

@@ -33,6 +33,12 @@ def test_differences_tell_accuracy_lost_and_answers_changed() -> None:
     assert str(differences(FULL, CODES)["celebrate"]) == "+25.0 points, 1 of 4 answers changed"
 
 
+def test_figures_of_a_run_are_counted_once() -> None:
+    run = Run("codes", AWQ, CODES.outcomes)
+    assert run.figures is run.figures
+    assert run == CODES
+
+
 def test_a_failed_request_is_a_changed_answer() -> None:
     changed = differences(Run("codes", AWQ, (outcome(None),)), Run("codes", UNQUANTIZED, (outcome("calm"),)))
     assert changed == {"emotion": Difference(1.0, 1, 1), "celebrate": Difference(1.0, 1, 1)}

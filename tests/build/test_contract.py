@@ -1,7 +1,6 @@
 """The models that are assembled carry NVIDIA's tensors, all of them and no others, on every target."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,8 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import ROOT, repository
-from build.contract import CONTRACT, Tensor
+from build.contract import MODELS
+from build.verify_contract import declared
 
 TEMPLATES = {
     "tensorrt_llm/cpu": "tensorrt_llm",
@@ -36,31 +36,23 @@ def rendered(folder: Path, template: str, **values: object) -> model_config_pb2.
     return text_format.Parse((folder / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
 
-def declared(tensors: "model_config_pb2.RepeatedTensors") -> Iterator[Tensor]:
-    for tensor in tensors:
-        dtype = model_config_pb2.DataType.Name(tensor.data_type).removeprefix("TYPE_")
-        yield Tensor(tensor.name, dtype, tuple(tensor.dims), getattr(tensor, "optional", False))
-
-
 @pytest.mark.parametrize(("template", "name"), TEMPLATES.items())
 def test_a_model_has_the_tensors_of_the_contract_in_its_order(tmp_path: Path, template: str, name: str) -> None:
     config = rendered(tmp_path, template)
-    inputs, outputs = CONTRACT[name]
     assert config.name == name
     assert config.max_batch_size > 0
-    assert tuple(declared(config.input)) == inputs
-    assert tuple(declared(config.output)) == outputs
+    for found, expected in zip(vars(declared(config)).values(), vars(MODELS[name]).values(), strict=True):
+        assert list(found.items()) == list(expected.items())
 
 
-@pytest.mark.parametrize("name", CONTRACT)
-def test_a_tensor_is_named_once(name: str) -> None:
-    for tensors in CONTRACT[name]:
-        assert max(Counter(tensor.name for tensor in tensors).values()) == 1
-        assert {tensor.dtype for tensor in tensors} <= {"INT32", "INT64", "UINT8", "UINT64", "FP16", "FP32", "BOOL", "STRING"}
+@pytest.mark.parametrize("name", MODELS)
+def test_types_are_tritons(name: str) -> None:
+    dtypes = {tensor.dtype for tensor in [*MODELS[name].inputs.values(), *MODELS[name].outputs.values()]}
+    assert dtypes <= {"INT32", "INT64", "UINT8", "UINT64", "FP16", "FP32", "BOOL", "STRING"}
 
 
 def test_what_must_be_sent_is_what_nvidias_models_ask_for() -> None:
-    required = {name: {tensor.name for tensor in inputs if not tensor.optional} for name, (inputs, _) in CONTRACT.items()}
+    required = {model: {name for name, tensor in its.inputs.items() if not tensor.optional} for model, its in MODELS.items()}
     assert required == {
         "tensorrt_llm": {"input_lengths", "request_output_len"},
         "preprocessing": {"QUERY", "REQUEST_OUTPUT_LEN"},
@@ -77,10 +69,10 @@ def test_decoupled_is_a_setting_of_the_engine(tmp_path: Path, template: str, dec
 
 
 def test_the_ensemble_connects_everything_with_the_right_type(tmp_path: Path) -> None:
-    inputs, outputs = ({tensor.name: tensor for tensor in tensors} for tensors in CONTRACT["ensemble"])
+    inputs, outputs = MODELS["ensemble"].inputs, MODELS["ensemble"].outputs
     known, used = {name: tensor.dtype for name, tensor in inputs.items()}, Counter[str]()
     for step in rendered(tmp_path, "ensemble").ensemble_scheduling.step:
-        takes, gives = ({tensor.name: tensor for tensor in tensors} for tensors in CONTRACT[step.model_name])
+        takes, gives = MODELS[step.model_name].inputs, MODELS[step.model_name].outputs
         for name, source in step.input_map.items():
             assert takes[name].dtype == known[source]
             used[source] += 1

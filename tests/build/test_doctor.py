@@ -20,7 +20,7 @@ from tests.support.machine import Commands
 GIB = 1 << 30
 DiskUsage = namedtuple("DiskUsage", "total used free")
 DOCKER = '{"ServerVersion":"28.2.2","Runtimes":{"nvidia":{},"runc":{}},"DockerRootDir":"/var/lib/docker"}'
-IMAGE = "nvcr.io/nvidia/tritonserver:25.10-trtllm-python-py3"
+IMAGE = settings.container()
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_which_drivers_can_run_the_image(commands: Commands, tmp_path: Path, gpu
     header = (ROOT / "tests/data/nvidia_smi/l4.csv").read_text().partition("\n")[0]
     (tmp_path / "one.csv").write_text(f"{header}\n0, {gpu}, {driver}, 8.6, 24576 MiB, 0 MiB, 24576 MiB\n")
     commands.installed("nvidia-smi", f"cat {tmp_path}/one.csv")
-    check = doctor_gpu.driver(read_gpus())
+    check = doctor_gpu.driver(read_gpus(), IMAGE)
     assert check.state is state
     assert (check.fix != "") == (state is not State.OK)
 
@@ -186,7 +186,7 @@ def test_the_image_wants_room(commands: Commands, monkeypatch: pytest.MonkeyPatc
     check = {check.name: check for check in doctor_gpu.containers(IMAGE)}["image"]
     assert check.state is state
     assert f"{free_gb:.0f} GB free in /var/lib/docker" in check.found
-    assert commands.asked()[-1] == "docker image inspect --format {{.Id}} " + IMAGE
+    assert commands.asked()[-1] == "docker image inspect --format {{.Id}} " + IMAGE.image
 
 
 def test_where_tensorrt_llm_is_installed_no_container_is_looked_for(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:

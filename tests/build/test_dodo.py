@@ -1,6 +1,7 @@
 """`doit` as people use it: a list of one-line explanations, dry runs that do nothing, and messages without tracebacks."""
 
 import ast
+import json
 import runpy
 import shlex
 import subprocess
@@ -13,7 +14,7 @@ from doit import doit_cmd
 from doit.exceptions import TaskFailed
 from doit.tools import config_changed
 
-from build import ROOT, engine, settings, trtllm_build
+from build import ROOT, engine, gpu_specs, plan, roofline, settings, trtllm_build
 from build.errors import PortInUseError, SourceError
 from pika_tagger import TaggerError
 
@@ -21,7 +22,7 @@ DESIGNED = {
     *("doctor", "download", "quantize", "convert", "build_engine", "model_repository", "serve", "tag", "evaluate", "bench"),
     *("train", "finetune", "verify", "plan", "demo"),
 }
-THERE_SO_FAR = {"download", "quantize", "convert", "build_engine", "model_repository", "serve", "demo", "train", "evaluate", "finetune"}
+THERE_SO_FAR = DESIGNED - {"tag", "bench"}
 MAX_DOC = 90
 
 
@@ -110,6 +111,7 @@ def test_a_gpu_target_is_not_served_by_a_server_that_cannot(name: str) -> None:
     failed = action()
     assert isinstance(failed, TaskFailed)
     assert failed.get_msg().strip().startswith("SettingError: target=l4 is served in nvcr.io/nvidia/tritonserver")
+    assert "docker compose -f docker/compose.yaml up" in failed.get_msg()
 
 
 @pytest.mark.usefixtures("variables")
@@ -128,8 +130,24 @@ def test_a_dry_run_says_one_line_and_makes_nothing(task: str, tmp_path: Path) ->
     done = doit(tmp_path, "run", "dry_run=yes", "model=phi-3-mini", task)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
-    assert ("pika-tiny" if task == "train" else "phi-3-mini") in done.stdout  # no other is trained from nothing
+    # No other is trained from nothing, and the plan is on paper.
+    assert {"train": "pika-tiny", "plan": "build.plan"}.get(task, "phi-3-mini") in done.stdout
     assert sorted(folder.rglob("*")) == before
+
+
+def test_the_doctor_is_asked_about_what_was_given_and_answers_programs_with_json_alone(tmp_path: Path) -> None:
+    done = doit(tmp_path, "run", "model=phi-3-mini", "target=rtx3090", "gpu=2", "grpc_port=9123", "json=yes", "doctor")
+    report = json.loads(done.stdout)
+    assert (report["model"], report["target"]) == ("phi-3-mini", "rtx3090")
+    assert report["works"] == (done.returncode == 0)
+    assert "9123" in next(check["found"] for check in report["checks"] if check["name"] == "grpc_port")
+    assert "--gpu=2" in doit(tmp_path, "run", "gpu=2", "dry_run=yes", "doctor").stdout
+
+
+def test_the_plan_is_printed(tmp_path: Path) -> None:
+    done = doit(tmp_path, "run", "plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert plan.table(gpu_specs.KNOWN, roofline.Workload()) in done.stdout
 
 
 @pytest.mark.usefixtures("variables")
@@ -179,6 +197,7 @@ def test_the_embedded_model_is_never_cleaned_away() -> None:
         ("gpu=all", "gpu=all is not the number of a GPU"),
         ("layout=marlin", "layout=marlin is not known: give one of awq, gptq"),
         ("dry_run=perhaps", "dry_run=perhaps is neither yes nor no"),
+        ("json=perhaps", "json=perhaps is neither yes nor no"),
         ("grpc_port=http", "grpc_port=http is not a port; give a number from 1 to 65535"),
         ("grpc_port=8000", "http_port=8000 is given twice; the three ports must differ"),
     ],

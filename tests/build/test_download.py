@@ -16,20 +16,30 @@ from tests.support.checkout import Checkout, checkpoint
 def refused(place: Checkout, source: Path, words: str) -> None:
     before = place.left()
     with pytest.raises(SourceError, match=re.escape(words)):
-        download(place.model, str(source))
+        download(from_hub(place.model), str(source))
     assert place.left() == before
 
 
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_directory_is_copied_as_a_whole(place: Checkout, shards: int) -> None:
     source = checkpoint(place.root / "mine", shards)
-    download(place.model, str(source))
+    download(from_hub(place.model), str(source))
     hf = place.model.folder / "hf"
     made = manifest.verify_contents(hf)
     assert made.stage == "download"
     assert made.settings["origin"] == str(source)
     assert made.files.keys() == {path.name for path in source.iterdir()}
     assert all((hf / name).read_bytes() == (source / name).read_bytes() for name in made.files)
+
+
+def test_committed_files_are_never_replaced(place: Checkout) -> None:
+    source = checkpoint(place.root / "mine")
+    with pytest.raises(SourceError, match=rf"^source={source} would replace the files of model=small, .*`doit model=phi-3-mini source=DIR"):
+        download(place.model, str(source))
+    assert not (place.model.folder / "hf").exists()
+    tuned = dataclasses.replace(place.model, tuned_from="another")
+    download(tuned, str(source))  # made elsewhere
+    assert manifest.verify_contents(tuned.folder / "hf").settings["source"] == str(source)
 
 
 def test_only_what_a_model_needs_is_taken(place: Checkout) -> None:
@@ -39,7 +49,7 @@ def test_only_what_a_model_needs_is_taken(place: Checkout) -> None:
     (source / "onnx").mkdir()
     (source / "onnx" / "model.safetensors").write_text("not wanted")
     (source / "tokenizer.model").write_text("wanted")
-    download(place.model, str(source))
+    download(from_hub(place.model), str(source))
     names = manifest.read(place.model.folder / "hf").files.keys()
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "tokenizer.model"}
 
@@ -49,7 +59,7 @@ def test_links_of_a_cache_become_files(place: Checkout) -> None:
     snapshot.mkdir()
     for blob in blobs.iterdir():
         (snapshot / blob.name).symlink_to(blob)
-    download(place.model, str(snapshot))
+    download(from_hub(place.model), str(snapshot))
     assert not any(path.is_symlink() for path in (place.model.folder / "hf").iterdir())
     assert manifest.verify_contents(place.model.folder / "hf").files["config.json"]
 
@@ -87,7 +97,7 @@ def test_another_architecture_is_refused(place: Checkout, config: dict[str, obje
 
 
 def test_a_failed_download_keeps_what_was_there(place: Checkout) -> None:
-    download(place.model, str(checkpoint(place.root / "mine")))
+    download(from_hub(place.model), str(checkpoint(place.root / "mine")))
     old = manifest.read(place.model.folder / "hf")
     refused(place, place.root / "none", "is not a directory")
     assert manifest.verify_contents(place.model.folder / "hf") == old

@@ -30,7 +30,7 @@ from pathlib import Path
 from build import download, settings
 from build.errors import SourceError
 settings.CHECKPOINTS = Path(sys.argv[1])
-quantization = settings.Quantization(calibration_samples=1, seed=0, search_clipping=False)
+quantization = settings.Quantization(calibration_samples=1, seed=0, search_clipping=False, duo_scaling=True)
 model = settings.Model(name="small", about="", task="pika_mood", quantize=quantization, hub=settings.Hub(sys.argv[2], sys.argv[3]))
 try:
     download.download(model, revision=sys.argv[4] if len(sys.argv) > 4 else None)
@@ -200,6 +200,7 @@ def test_a_revision_that_does_not_exist_is_refused(box: Box, hub: HubServer) -> 
 def test_another_revision_can_be_asked_for(box: Box) -> None:
     box.download(COMMIT, commit="f" * 40)
     assert box.has_it()
+    assert manifest.setting(box.hf, "revision") == COMMIT
 
 
 @pytest.mark.parametrize("revision", ["main", COMMIT[:7], COMMIT.upper()])

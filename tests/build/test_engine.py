@@ -5,11 +5,13 @@ import shlex
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from build import engine, manifest
 from build.errors import EngineError, ManifestError
 from build.settings import Model
+from tests.support import pruned_graph
 from tests.support.checkout import Checkout
 
 CONFIG = {"model": {"decoder": {"session_options": {"log_id": "x"}}, "vocab_size": 64}, "search": {"max_length": 512}}
@@ -19,10 +21,17 @@ from pathlib import Path
 out = Path(sys.argv[1])
 assert list(out.iterdir()) == []
 (out / "genai_config.json").write_text(sys.argv[2])
+(out / "model.onnx").write_bytes(Path(sys.argv[3]).read_bytes())
 (out / "environment.json").write_text(json.dumps(dict(os.environ)))
 print("built")
 """
 FAIL = "import sys; print(*(f'line {i}' for i in range(100)), sep='\\n'); sys.stderr.write('out of luck'); sys.exit(7)"
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> str:
+    onnx.save(pruned_graph.model(), tmp_path / "graph.onnx")
+    return str(tmp_path / "graph.onnx")
 
 
 def use_builder(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> None:
@@ -62,23 +71,27 @@ def test_the_plan_is_one_line_that_a_shell_reads_back_as_the_command(place: Chec
     assert shlex.split(line) == expected
 
 
-def test_the_engine_is_what_the_builder_leaves_with_the_threads_of_the_target(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_what_the_builder_leaves_with_the_threads_of_the_target(
+    place: Checkout, graph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     awq = place.finished("awq", {"config.json": "{}"})
-    use_builder(monkeypatch, BUILD, json.dumps(CONFIG))
+    use_builder(monkeypatch, BUILD, json.dumps(CONFIG), graph)
     engine.build_engine(place.model, place.target)
     made = manifest.verify_contents(place.model.folder / "engine-cpu")
     assert (made.stage, made.inputs) == ("build_engine", {"awq": manifest.read(awq).content_hash})
     assert made.settings["intra_op_threads"] == 3
     assert made.tools.keys() == set(engine.TOOLS)
+    built = onnx.load(place.model.folder / "engine-cpu" / "model.onnx").graph.node
+    assert [node.op_type for node in built].index("Gather") < [node.op_type for node in built].index("MatMul")  # see last_token
     config = json.loads((place.model.folder / "engine-cpu" / "genai_config.json").read_text())
     assert config["model"]["decoder"]["session_options"] == {"log_id": "x", "intra_op_num_threads": 3}
     assert (config["search"], config["model"]["vocab_size"]) == (CONFIG["search"], 64)
     assert (place.model.folder / "build_engine.log").read_text() == "built\n"
 
 
-def test_the_builder_looks_nothing_up_and_reports_nothing(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_builder_looks_nothing_up_and_reports_nothing(place: Checkout, graph: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place.finished("awq", {"config.json": "{}"})
-    use_builder(monkeypatch, BUILD, json.dumps(CONFIG))
+    use_builder(monkeypatch, BUILD, json.dumps(CONFIG), graph)
     engine.build_engine(place.model, place.target)
     environment = json.loads((place.model.folder / "engine-cpu" / "environment.json").read_text())
     assert (environment["HF_HUB_OFFLINE"], environment["ORT_DISABLE_TELEMETRY"]) == ("1", "1")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from build import container, engine_record, logged_run, manifest, settings, trtllm_build
+from build import container, engine_record, lock_images, logged_run, manifest, settings, trtllm_build
 from build.errors import CheckpointError, EngineError, ManifestError
 from build.settings import Target
 from tests.support import trtllm_container
@@ -54,6 +54,7 @@ class Box:
 
 @pytest.fixture
 def box(place: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
+    monkeypatch.setattr(lock_images, "LOCK", tmp_path / "none")
     tools = tmp_path / "tools"
     tools.mkdir()
     source = Path(trtllm_container.__file__).read_text()
@@ -202,6 +203,12 @@ def test_what_nvidia_smi_should_not_say_is_shown(box: Box) -> None:
         box.build()
 
 
+def test_what_should_be_versions_and_is_not_is_shown(box: Box) -> None:
+    box.says(versions="1.0.0")
+    with pytest.raises(EngineError, match=r"asked for the versions of TensorRT-LLM and TensorRT and said '1\.0\.0'"):
+        box.build()
+
+
 def test_weights_laid_out_for_other_gpus_are_refused(box: Box) -> None:
     box.convert(sms=[90, 90])
     with pytest.raises(CheckpointError, match=r"SM 90 to 90, and this GPU is SM 89"):
@@ -276,6 +283,17 @@ def test_flags_and_image_are_among_what_a_rebuild_depends_on(box: Box) -> None:
     assert first != second
     assert first["image"] == settings.container().image
     assert manifest.read(box.build()).settings == json.loads(json.dumps(first))
+
+
+def test_the_image_is_named_by_its_digest_once_that_is_known(box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = trtllm_build.recorded_settings(box.place.model, L4)
+    digest = f"{settings.container().image}@sha256:{'d' * 64}"
+    (tmp_path / "images.lock").write_text(f"{lock_images.VARIABLE}={digest}\n")
+    monkeypatch.setattr(lock_images, "LOCK", tmp_path / "images.lock")
+    assert digest in shlex.split(trtllm_build.plan(box.place.model, L4, 0))
+    assert trtllm_build.recorded_settings(box.place.model, L4) == before | {"image": digest}  # so another digest means another engine
+    assert engine_record.read(box.build()).built_in == digest
+    assert all(digest in call for call in box.calls())
 
 
 def test_the_cpu_target_has_no_gpu_engine(box: Box) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from build import ROOT, engine_record
+from build import ROOT, engine_record, manifest
 from build.container import Machine
 from build.engine_record import EngineRecord
-from build.errors import EngineError
+from build.errors import EngineError, ManifestError
 
 BUILT = Machine("1.0.0", "10.11.0.33", "NVIDIA L4", "8.9", "570.124.06")
 RECORD = EngineRecord("l4", "an image", BUILT, "c" * 64, "a" * 64, ("--max_seq_len", "2016"), 8, 2016, 32)
@@ -18,8 +18,11 @@ RECORD = EngineRecord("l4", "an image", BUILT, "c" * 64, "a" * 64, ("--max_seq_l
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Path:
-    engine_record.write(RECORD, tmp_path)
-    return tmp_path
+    folder = tmp_path / "engine-l4"
+    with manifest.new_folder(folder, "build_engine", {}, {}, {}) as draft:
+        (draft.path / "rank0.engine").write_text("an engine")
+        engine_record.write(RECORD, draft.path)
+    return folder
 
 
 def test_a_record_is_read_as_it_was_written(engine: Path) -> None:
@@ -52,6 +55,25 @@ def test_an_engine_without_a_record_is_refused(tmp_path: Path) -> None:
         engine_record.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"), [("an eng", r"has 6 bytes, manifest\.json says 9"), ("an ENGINE", "SHA-256 differs"), (None, "is missing")]
+)
+def test_an_engine_that_is_not_whole_is_refused(engine: Path, content: str | None, words: str) -> None:
+    engine_record.require_whole(engine)
+    (engine / "rank0.engine").unlink() if content is None else (engine / "rank0.engine").write_text(content)
+    with pytest.raises(ManifestError, match=words):
+        engine_record.require_whole(engine)
+
+
+def test_an_engine_of_which_nobody_knows_whether_it_is_whole_is_refused(engine: Path) -> None:
+    (engine.parent / manifest.NAME).write_text(
+        '{"schema": 1, "files": {}, "stage": "other", "inputs": {}, "settings": {}, "tools": {}, "finished_utc": "", "duration_s": 0}'
+    )  # of a folder that it lies in, about other files
+    (engine / manifest.NAME).unlink()
+    with pytest.raises(EngineError, match=r"no manifest\.json lists .*engine_record\.json"):
+        engine_record.require_whole(engine)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"machine": {}, "flags": []}'])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / engine_record.NAME).write_text(text)
@@ -76,6 +98,13 @@ def test_the_command_for_a_container_needs_only_the_standard_library(engine: Pat
     done = run(engine, tools)
     assert (done.returncode, done.stdout) == (status, "")
     assert ("GPU: built with NVIDIA L4, here is NVIDIA A10G" in done.stderr) == (status == 1)
+
+
+def test_the_command_refuses_an_engine_that_was_cut_short_before_it_asks_the_machine(engine: Path, tmp_path: Path) -> None:
+    (engine / "rank0.engine").write_text("an eng")
+    done = run(engine, tmp_path / "no tools")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {engine / 'rank0.engine'} has 6 bytes, manifest.json says 9: ")
 
 
 def test_without_tensorrt_the_command_fails_and_says_so(engine: Path, tmp_path: Path) -> None:

@@ -193,3 +193,19 @@ def test_sealing_again_keeps_the_manifest_as_it_is(tmp_path: Path) -> None:
     (folder / "weights").write_text("2")
     manifest.seal(folder, "download", {"a": "b"}, {}, ["weights"])
     assert (folder / manifest.NAME).read_bytes() != before
+
+
+def test_a_setting_is_found_though_a_file_is_gone(tmp_path: Path) -> None:
+    with manifest.new_folder(tmp_path / "out", "test", {}, {"source": "/data", "none": None}, {}) as draft:
+        (draft.path / "a.txt").touch()
+    (tmp_path / "out" / "a.txt").unlink()
+    assert manifest.setting(tmp_path / "out", "source") == "/data"
+    assert manifest.setting(tmp_path / "out", "none") is None
+    assert manifest.setting(tmp_path / "out", "another") is None
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"settings": []}', '{"settings": {"source": 1}}'])
+def test_where_no_setting_can_be_read_there_is_none(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / manifest.NAME).write_text(content)
+    assert manifest.setting(tmp_path, "source") is None

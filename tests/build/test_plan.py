@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from build import plan, roofline
+from build import ROOT, plan, roofline
 from build.gpu_specs import H200, KNOWN, L4, RTX_3090, GpuSpec
 from build.model_size import FORMATS, PHI_3_MINI
 from build.roofline import Workload
@@ -29,6 +29,20 @@ def test_the_page_is_up_to_date() -> None:
     page = plan.PAGE.read_text(encoding="utf-8")
     assert page.count(plan.BEGIN) == page.count(plan.END) == 1
     assert plan.made(KNOWN, Workload()) in page, "run `python -m build.plan --write`"
+
+
+def test_the_readme_names_what_was_measured() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    sentence = readme[readme.index("vLLM on an H200") :].split(". ")[0]
+    assert {int(tokens): float(ms) for ms, tokens in re.findall(r"(\d+) ms for (\d+) tokens?", sentence)} == roofline.MEASURED.ms_by_tokens
+    assert f"prefix of {roofline.MEASURED.workload.prefix_tokens} tokens" in sentence
+
+
+@pytest.mark.parametrize("gpu", ["L4", "RTX 3090"])
+def test_the_readme_expects_what_the_plan_says(gpu: str) -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (told,) = re.findall(rf"([\d.]+) ms on an {gpu}", readme[readme.index("How fast it should be") :])
+    assert row(KNOWN, gpu, "int4_awq")["codes"].endswith(f" to {told}")
 
 
 def test_the_page_shows_the_picture() -> None:

@@ -68,7 +68,9 @@ def test_it_is_taken_with_the_tokenizer_of_the_model(here: Checkout, shards: int
     assert made.files.keys() == {path.name for path in source.iterdir()} - {"modeling_phi3.py", "pytorch_model.bin"}
     assert all((awq / name).read_bytes() == (source / name).read_bytes() for name in made.files.keys() - {"tokenizer.json"})
     quantize.check(awq, here.model.folder / "hf")
-    assert capsys.readouterr().out.startswith("checkpoints/small/awq: ")
+    told, made_of = capsys.readouterr().out.splitlines()
+    assert told == f"taking the AutoAWQ checkpoint in {source}; `doit awq_source= quantize` would quantize anew"
+    assert made_of.startswith("checkpoints/small/awq: ")
 
 
 @pytest.mark.parametrize("name", [EMBEDDING, HEAD])

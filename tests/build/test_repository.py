@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import manifest, repository
-from build.contract import CONTRACT
+from build.contract import MODELS
 from build.errors import ManifestError, PromptError, SettingError
 from build.settings import TASKS
 from one_pass import CodeTable, Prompt, Task, TextCodec, make_strategies
@@ -43,7 +43,7 @@ def config_of(model: Path) -> model_config_pb2.ModelConfig:
 def test_the_result_is_five_models_with_all_that_they_need(ready: Checkout) -> None:
     folder = assembled(ready)
     files = set(manifest.verify_contents(folder).files)
-    assert {path.split("/")[0] for path in files} == {"tagger", *CONTRACT}
+    assert {path.split("/")[0] for path in files} == {"tagger", *MODELS}
     assert {
         "tagger/config.pbtxt",
         "tagger/1/model.py",
@@ -115,7 +115,7 @@ def test_decoupled_goes_to_the_engine_and_to_whoever_calls_it(place: Checkout, d
     assert config_of(folder / "tensorrt_llm").model_transaction_policy.decoupled == decoupled
     assert config_of(folder / "tagger").parameters["engine_decoupled"].string_value == str(decoupled).lower()
     assert not config_of(folder / "tagger").model_transaction_policy.decoupled
-    assert manifest.read(folder).settings["decoupled"] == str(decoupled).lower()
+    assert manifest.read(folder).settings["decoupled"] == ("yes" if decoupled else "no")
 
 
 def test_the_targets_slots_and_queue_go_to_the_engine(place: Checkout) -> None:

@@ -26,6 +26,7 @@ from tests.support.checkout import Checkout
 
 TARGETS = ("l4", "rtx3090", "a10g")
 L4 = settings.target("l4")
+BUILT = Machine("1.0.0", "10.11.0.33", "NVIDIA L4", "8.9", "570.124.06")
 
 # TensorRT-LLM's Triton backend 1.0.0: (datatype, shape, "scalar" without the last dimension inside the backend or "ragged") -> names.
 REQUIRED = {"input_lengths", "request_output_len"}
@@ -77,10 +78,12 @@ def ready(place: Checkout) -> Checkout:
 
 
 def with_engine(place: Checkout, target: str = "l4", **changes: Any) -> None:
+    gpu = settings.target(target).gpu
+    assert gpu is not None
     record = EngineRecord(
         target=target,
         built_in="an image",
-        machine=Machine("1.0.0", "10.11.0.33", "NVIDIA L4", "8.9", "570.124.06"),
+        machine=Machine("1.0.0", "10.11.0.33", gpu.name, gpu.compute_capability, "570.124.06"),
         checkpoint_hash="c" * 64,
         awq_hash=manifest.read(place.model.folder / "awq").content_hash,
         flags=(),
@@ -162,6 +165,29 @@ def test_the_engine_lies_where_its_configuration_says(ready: Checkout) -> None:
     assert (folder / inside / "rank0.engine").samefile(ready.model.folder / "engine-l4" / "rank0.engine")
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_tagger_can_fill_a_batch_of_the_engine_and_prepare_the_next_prompt(ready: Checkout, name: str) -> None:
+    with_engine(ready, name)
+    folder = assembled(ready, settings.target(name))
+    tagger = text_format.Parse((folder / "tagger" / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+    (group,) = tagger.instance_group
+    assert group.count == engine_config(folder).max_batch_size + 1
+
+
+def test_what_is_cut_short_later_is_refused_before_a_server_starts(ready: Checkout) -> None:
+    folder = assembled(ready)
+    engine = folder / "tensorrt_llm" / "1" / "engine"
+    engine_record.require_whole(engine)
+    (folder / "tagger" / "1" / "tokenizer.json").rename(folder / "elsewhere")
+    with pytest.raises(ManifestError, match=r"tokenizer\.json is missing"):
+        engine_record.require_whole(engine)
+    (folder / "elsewhere").rename(folder / "tagger" / "1" / "tokenizer.json")
+    (engine / "rank0.engine").unlink()
+    (engine / "rank0.engine").write_text("an eng")
+    with pytest.raises(ManifestError, match=r"rank0\.engine has 6 bytes, manifest\.json says 9"):
+        engine_record.require_whole(engine)
+
+
 def test_the_warm_up_is_a_tag_whose_prefix_is_held(ready: Checkout) -> None:
     folder = assembled(ready)
     (request,) = engine_config(folder).model_warmup
@@ -198,6 +224,11 @@ def test_the_warm_up_sends_all_that_the_tagger_sends(ready: Checkout) -> None:
             r"was built from the AWQ checkpoint bbbbbbbbbbbb, but .*awq, whose tokenizer .* is [0-9a-f]{12}:",
         ),
         ({"tokens_per_block": 64}, EngineError, "has blocks of 64 tokens, target=l4 wants 32"),
+        ({"max_batch_size": 4}, EngineError, "takes 4 requests at once, target=l4 wants 8"),
+        ({"machine": replace(BUILT, compute_capability="8.6")}, EngineError, "compute capability: built with 8.6, presets.toml has 8.9"),
+        ({"machine": replace(BUILT, gpu="NVIDIA L40S")}, EngineError, "GPU: built with NVIDIA L40S, presets.toml has NVIDIA L4"),
+        ({"machine": replace(BUILT, tensorrt_llm="1.2.1")}, EngineError, r"TensorRT-LLM: built with 1\.2\.1, presets\.toml has 1\.0\.0"),
+        ({"machine": replace(BUILT, tensorrt="10.14.1.48")}, EngineError, r"built with 10\.14\.1\.48, presets\.toml has 10\.11\.0\.33"),
         ({"max_seq_len": 100}, PromptError, "the longest prompt has .* but the engine holds 100"),
     ],
 )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,23 +28,15 @@ def taken() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def free_ports() -> list[int]:
-    sockets = [socket.create_server((triton.LOOPBACK, 0)) for _ in range(3)]
-    ports: list[int] = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
 def test_free_ports_are_fine() -> None:
-    serve.check_ports(Ports(*free_ports()))
+    serve.check_ports(serve.free_ports())
 
 
 @pytest.mark.parametrize("name", ["grpc_port", "http_port", "metrics_port"])
 def test_a_taken_port_is_refused_with_its_number_and_its_setting(taken: int, name: str) -> None:
-    numbers = dict(zip(("grpc_port", "http_port", "metrics_port"), free_ports(), strict=True)) | {name: taken}
+    ports = replace(serve.free_ports(), **{name: taken})
     with pytest.raises(PortInUseError) as caught:
-        serve.check_ports(Ports(**numbers))
+        serve.check_ports(ports)
     assert str(caught.value) == f"port {taken} cannot be used (Address already in use): give another one with {name}=NUMBER"
 
 
@@ -54,7 +47,7 @@ def never_called(*_: object) -> None:
 def test_nothing_is_started_on_a_taken_port(place: Checkout, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": ""})
     monkeypatch.setattr(serve, "_start", never_called)
-    with pytest.raises(PortInUseError), serve.running(repository, Ports(taken, *free_ports()[:2]), None):
+    with pytest.raises(PortInUseError), serve.running(repository, replace(serve.free_ports(), grpc_port=taken), None):
         never_called()
 
 
@@ -62,7 +55,7 @@ def test_nothing_is_started_on_a_repository_that_was_changed(place: Checkout, mo
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": "abc"})
     (repository / "tagger" / "config.pbtxt").write_text("xyz")
     monkeypatch.setattr(serve, "_start", never_called)
-    with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, Ports(*free_ports()), None):
+    with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, serve.free_ports(), None):
         never_called()
 
 
@@ -113,7 +106,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
     ended = process("print(*(f'line {i}' for i in range(100)), sep='\\n'); raise SystemExit(3)", log)
     ended.wait()
     with pytest.raises(ServerError) as caught:
-        serve.Server(ended, Ports(*free_ports()), log).wait_until_ready()
+        serve.Server(ended, serve.free_ports(), log).wait_until_ready()
     first, *tail = str(caught.value).splitlines()
     assert first == f"tritonserver stopped with status 3 while starting. The end of {log}:"
     assert tail[-1] == "line 99"
@@ -122,7 +115,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
 
 def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
     running = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(running, Ports(*free_ports()), None)
+    server = serve.Server(running, serve.free_ports(), None)
     server.stop()
     server.stop()
     assert running.returncode == -signal.SIGTERM
@@ -135,7 +128,7 @@ def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
     while "ignoring" not in log.read_text():
         assert stubborn.poll() is None
         time.sleep(0.01)
-    serve.Server(stubborn, Ports(*free_ports()), log).stop()
+    serve.Server(stubborn, serve.free_ports(), log).stop()
     assert stubborn.returncode == -signal.SIGKILL
 
 

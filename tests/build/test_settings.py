@@ -59,7 +59,7 @@ def test_gpu_targets_name_their_gpu_and_claim_nothing(name: str, gpu: str, sm: i
 def test_the_container_is_pinned_and_says_what_is_in_it() -> None:
     container = settings.container()
     assert re.fullmatch(r"nvcr\.io/nvidia/tritonserver:\d\d\.\d\d-trtllm-python-py3", container.image)
-    assert (container.tensorrt_llm, container.tensorrt) == ("1.0.0", "10.11.0.33")
+    assert (container.tensorrt_llm, container.tensorrt, container.cuda) == ("1.0.0", "10.11.0.33", "12.9")
     assert Path(container.model_repository).is_absolute()
 
 
@@ -83,10 +83,10 @@ def test_a_row_of_the_file_is_what_the_dataclass_holds(tmp_path_factory: pytest.
     presets = tmp_path_factory.mktemp("presets") / "presets.toml"
     presets.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n"
+        "[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
     )
     monkeypatch.setattr(settings, "PRESETS", presets)
-    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True)
+    quantize = Quantization(calibration_samples=4, seed=1, search_clipping=True, duo_scaling=False)
     assert settings.model("mine") == Model("mine", "x", "t", quantize, hub=Hub("me/mine", "abc"))
 
 
@@ -102,7 +102,8 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(settings, "PRESETS", path)
     path.write_text(
         '[models.mine]\nabout = "x"\ntask = "t"\nhub = { repo = "me/mine", revision = "abc" }\n'
-        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\n[models.mine.finetune]\n{FINETUNE}"
+        f"[models.mine.quantize]\ncalibration_samples = 4\nseed = 1\nsearch_clipping = true\nduo_scaling = false\n"
+        f"[models.mine.finetune]\n{FINETUNE}"
         '[models.taught]\nabout = "y"\ntuned_from = "mine"\n'
     )
     return path
@@ -178,8 +179,9 @@ def test_a_target_that_lacks_something_is_refused(presets: Path, text: str, word
         settings.target("mine")
 
 
-def test_a_container_that_lacks_something_is_refused(presets: Path) -> None:
-    presets.write_text('[container]\nimage = "x"\n')
+@pytest.mark.parametrize("text", ['image = "x"', 'image = "x"\n[container.drivers]\nfull = "575"'])
+def test_a_container_that_lacks_something_is_refused(presets: Path, text: str) -> None:
+    presets.write_text(f"[container]\n{text}\n")
     with pytest.raises(SettingError, match=r"^\[container\] in presets\.toml .* settings\.Container"):
         settings.container()
 

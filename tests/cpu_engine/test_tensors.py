@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pytest
 
 import tensors
-from build.contract import CONTRACT, Tensor
+from build.contract import MODELS, Tensor
 from cpu_engine import InvalidRequestError
 from generation import Generation
 from tests.support.rule_engine import VOCAB_SIZE, rule_engine
 
-INPUTS, OUTPUTS = ({tensor.name: tensor for tensor in tensors_} for tensors_ in CONTRACT["tensorrt_llm"])
+INPUTS, OUTPUTS = MODELS["tensorrt_llm"].inputs, MODELS["tensorrt_llm"].outputs
 REQUIRED = ["output_ids", "sequence_length"]
 FLAGS: dict[str, Any] = {name: [[True]] for name in INPUTS if name.startswith("return_")}
 DTYPES: dict[str, type] = {

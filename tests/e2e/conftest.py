@@ -1,17 +1,17 @@
 """The whole pipeline, built once, and the real tritonserver on free ports."""
 
 import json
-import socket
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from build import ROOT, settings
-from build.serve import Server, running
-from build.settings import Ports
+from build import ROOT, manifest, settings
+from build.serve import Server, free_ports, running
 from one_pass import Prompt, Task, TextCodec
 from pika_tagger import TaggerClient
 
@@ -23,15 +23,16 @@ def doit(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-m", "doit", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def free_ports() -> Ports:
-    sockets = [socket.socket() for _ in range(3)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return Ports(*(s.getsockname()[1] for s in sockets))
-    finally:
-        for s in sockets:
-            s.close()
+@contextmanager
+def serving_changed(repository: Path, folder: Path, change: Callable[[Path], None]) -> Iterator[Server]:
+    """A server on a copy of the repository in `folder`, after `change` was called with the copy."""
+    copy = folder / "repository"
+    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns(manifest.NAME))
+    change(copy)
+    manifest.seal(copy, "model_repository", {}, {}, [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()])
+    with running(copy, free_ports(), folder / "serve.log") as server:
+        server.wait_until_ready()
+        yield server
 
 
 @pytest.fixture(scope="session")

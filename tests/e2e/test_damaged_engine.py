@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from build import ROOT, manifest
-from build.serve import Server, running
+from build import ROOT
+from build.serve import Server
 from one_pass import Prompt
 from pika_tagger import TaggerClient
-from tests.e2e.conftest import free_ports
+from tests.e2e.conftest import serving_changed
 from tests.e2e.test_tagger_model import infer
 
 pytestmark = pytest.mark.e2e
@@ -24,18 +24,17 @@ WORDS = {"nan": "quokka", "failure": "axolotl", "babble": "zanzibar"}
 @pytest.fixture(scope="module")
 def damaged(repository: Path, prompt: Prompt, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The assembled repository with an engine that has faults."""
-    copy = tmp_path_factory.mktemp("damaged") / "repository"
-    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns(manifest.NAME))
-    engine = copy / "tensorrt_llm" / "1"
-    shutil.copyfile(ROOT / "tests" / "support" / "damaged_engine.py", engine / "damaged_engine.py")
-    (engine / "faults.json").write_text(json.dumps({fault: prompt.codec.encode_dialogue(word) for fault, word in WORDS.items()}))
-    source = (engine / "model.py").read_text()
-    assert "self._engine = CpuEngine(" in source
-    source = source.replace("self._engine = CpuEngine(", "self._engine = DamagedEngine(")
-    (engine / "model.py").write_text(source.replace("\nfrom cpu_engine", "\nfrom damaged_engine import DamagedEngine\nfrom cpu_engine"))
-    manifest.seal(copy, "model_repository", {}, {}, [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()])
-    with running(copy, free_ports(), tmp_path_factory.mktemp("log") / "serve.log") as server:
-        server.wait_until_ready()
+
+    def damage(copy: Path) -> None:
+        engine = copy / "tensorrt_llm" / "1"
+        shutil.copyfile(ROOT / "tests" / "support" / "damaged_engine.py", engine / "damaged_engine.py")
+        (engine / "faults.json").write_text(json.dumps({fault: prompt.codec.encode_dialogue(word) for fault, word in WORDS.items()}))
+        source = (engine / "model.py").read_text()
+        assert "self._engine = CpuEngine(" in source
+        source = source.replace("self._engine = CpuEngine(", "self._engine = DamagedEngine(")
+        (engine / "model.py").write_text(source.replace("\nfrom cpu_engine", "\nfrom damaged_engine import DamagedEngine\nfrom cpu_engine"))
+
+    with serving_changed(repository, tmp_path_factory.mktemp("damaged"), damage) as server:
         yield server
 
 

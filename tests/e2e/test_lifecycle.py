@@ -12,9 +12,9 @@ import pytest
 
 from build import ROOT
 from build.errors import ManifestError, ServerError
-from build.serve import running
+from build.serve import free_ports, running
 from pika_tagger import TaggerClient
-from tests.e2e.conftest import doit, free_ports
+from tests.e2e.conftest import doit
 
 pytestmark = pytest.mark.e2e
 

@@ -1,19 +1,17 @@
 """The three strategies through the real server: do they agree, does each answer, and what does a pass of `words` cost."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from build import manifest
-from build.serve import Server, running
+from build.serve import Server
 from cpu_engine import CpuEngine
 from generation import Generation, Request
 from one_pass import Dialogue, Prompt, make_strategies
 from one_pass.answer import Logits
 from pika_tagger import InvalidRequestError, ServerError, Tag, TaggerClient
-from tests.e2e.conftest import free_ports
+from tests.e2e.conftest import serving_changed
 
 pytestmark = pytest.mark.e2e
 
@@ -74,15 +72,14 @@ def test_an_unknown_strategy_is_refused_with_those_that_exist(client: TaggerClie
 @pytest.fixture(scope="module")
 def words_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose own choice is `words`."""
-    copy = tmp_path_factory.mktemp("words") / "repository"
-    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns(manifest.NAME))
-    config = copy / "tagger" / "config.pbtxt"
     codes, words = (f'{{ key: "strategy" value: {{ string_value: "{name}" }} }}' for name in ("codes", "words"))
-    assert codes in config.read_text()
-    config.write_text(config.read_text().replace(codes, words))
-    manifest.seal(copy, "model_repository", {}, {}, [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()])
-    with running(copy, free_ports(), tmp_path_factory.mktemp("log") / "serve.log") as server:
-        server.wait_until_ready()
+
+    def choose_words(copy: Path) -> None:
+        config = copy / "tagger" / "config.pbtxt"
+        assert codes in config.read_text()
+        config.write_text(config.read_text().replace(codes, words))
+
+    with serving_changed(repository, tmp_path_factory.mktemp("words"), choose_words) as server:
         yield server
 
 

@@ -11,10 +11,10 @@ from tritonclient.utils import InferenceServerException
 
 from build import repository as assembly
 from build import settings
-from build.serve import Server, running
+from build.serve import Server, free_ports, running
 from one_pass import Dialogue, Prompt
 from pika_tagger import TaggerClient
-from tests.e2e.conftest import MODEL, free_ports
+from tests.e2e.conftest import MODEL
 from tests.support.engine_client import STOP, generate, infer, stream, tensors, to_generate
 
 pytestmark = pytest.mark.e2e

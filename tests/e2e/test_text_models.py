@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 from tritonclient.utils import InferenceServerException
 
-from build.contract import CONTRACT
+from build.contract import MODELS
 from build.serve import Server
 from tests.support.engine_client import infer, stream, to_generate
 
@@ -48,7 +48,7 @@ def test_text_becomes_the_tokenizers_ids_with_all_that_the_engine_wants(server: 
     assert out["OUT_END_ID"].tolist() == out["OUT_PAD_ID"].tolist() == out["DECODER_INPUT_ID"].tolist() == [[end]]
     assert out["STOP_WORDS_IDS"].shape == out["BAD_WORDS_IDS"].shape == (1, 2, 0)
     assert out["EMBEDDING_BIAS"].shape == (1, 0)
-    dtypes = {tensor.name: tensor.dtype for tensor in CONTRACT["preprocessing"][1]}
+    dtypes = {name: tensor.dtype for name, tensor in MODELS["preprocessing"].outputs.items()}
     assert {name: str(array.dtype) for name, array in out.items()} == {
         name: {"INT32": "int32", "FP32": "float32"}[dtypes[name]] for name in out
     }
@@ -142,7 +142,7 @@ def test_the_three_models_by_hand_say_what_the_ensemble_says(server: Server) -> 
 
 def test_the_ensemble_answers_as_end_to_end_grpc_client_asks(server: Server) -> None:
     """A stream although nothing is streamed, every output named, the input left in by an explicit False."""
-    metrics = {tensor.name for tensor in CONTRACT["ensemble"][1] if tensor.name.endswith(("_blocks", "_ns", "_rate", "_tokens"))}
+    metrics = {name for name in MODELS["ensemble"].outputs if name.endswith(("_blocks", "_ns", "_rate", "_tokens"))}
     flags = ("return_log_probs", "return_context_logits", "return_generation_logits", "return_perf_metrics")
     with stream(server) as opened:
         opened.send(

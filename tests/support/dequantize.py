@@ -1,20 +1,18 @@
 """Independent readers of quantized checkpoints: what weights do they mean?
 
-Nothing here comes from `build`. The AutoAWQ side runs AutoAWQ's own unpacking code; the TensorRT-LLM side is written from the formula of
-its kernel, W[n, k] = scale * q_signed + zero, and for layout=gptq from the order in which the kernel reads
+Nothing here comes from the converter. The AutoAWQ side runs AutoAWQ's own unpacking code (`build.dequantize`); the TensorRT-LLM side is
+written from the formula of its kernel, W[n, k] = scale * q_signed + zero, and for layout=gptq from the order in which the kernel reads
 (`tests.support.mixed_gemm_kernel`). Both give a whole HF Phi3ForCausalLM state dict in float32.
 """
 
-import importlib.util
 import json
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
 
+from build.dequantize import AwqWeights, awq_packing
 from tests.support import mixed_gemm_kernel
 
 AWQ_MODULES = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
@@ -41,20 +39,6 @@ class Linear(NamedTuple):
     """fp16 [N, K/128]."""
     zeros: torch.Tensor
     """[N, K/128]: 0..15 in AutoAWQ's form, the added fp16 term in TensorRT-LLM's."""
-
-
-@cache
-def awq_packing() -> ModuleType:
-    """AutoAWQ's awq/utils/packing_utils.py, loaded alone: the package around it takes seconds to import and needs names that are gone."""
-    package = importlib.util.find_spec("awq")
-    assert package is not None
-    assert package.origin is not None
-    spec = importlib.util.spec_from_file_location("awq_packing_utils", Path(package.origin).parent / "utils" / "packing_utils.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def load_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
@@ -86,16 +70,8 @@ def trtllm_linear(tensors: dict[str, torch.Tensor], module: str) -> Linear:
 
 def from_awq(awq_dir: Path) -> dict[str, torch.Tensor]:
     """The float32 state dict that an AutoAWQ GEMM checkpoint means."""
-    tensors = load_awq(awq_dir)
-    state = {name: tensor.float() for name, tensor in tensors.items() if name.endswith(".weight")}
-    for name in tensors:
-        module, _, part = name.rpartition(".")
-        if part == "qweight":
-            in_out = awq_packing().dequantize_gemm(
-                tensors[name], tensors[f"{module}.qzeros"], tensors[f"{module}.scales"].float(), 4, GROUP_SIZE
-            )
-            state[f"{module}.weight"] = in_out.T.contiguous()
-    return state
+    weights = AwqWeights(awq_dir)
+    return {f"{module}.weight": weights[module] for module in weights.modules}
 
 
 def from_trtllm(trtllm_dir: Path) -> dict[str, torch.Tensor]:

@@ -5,16 +5,14 @@ from pathlib import Path
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
-from one_pass import TextCodec
 from tests.support import tokenizers_for_tests
 
 
 def write(folder: Path, kind: str) -> None:
     """Write config, weights and the tokenizer of that kind; like Phi-3-mini it has a sliding window that no prompt fills."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(tokenizers_for_tests.tokenizer_json(kind), encoding="utf-8")
     config = Phi3Config(
-        vocab_size=TextCodec.load(folder / "tokenizer.json").vocab_size + 11,  # larger than the tokenizer, as Phi-3's
+        vocab_size=tokenizers_for_tests.write(folder, kind),
         hidden_size=64,
         intermediate_size=96,
         num_hidden_layers=2,

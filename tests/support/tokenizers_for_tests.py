@@ -7,6 +7,7 @@ start of a word is marked, what happens to characters outside the vocabulary, an
 import json
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -40,6 +41,16 @@ def tokenizer_json(kind: str) -> str:
 def codec(kind: str) -> TextCodec:
     """The tokenizer of that kind as the prompt uses it."""
     return TextCodec(tokenizer_json(kind))
+
+
+def write(folder: Path, kind: str) -> int:
+    """Write `tokenizer.json` into the folder of a checkpoint.
+
+    Returns:
+        how many rows the checkpoint's embedding has to have: more than there are tokens, as in Phi-3.
+    """
+    (folder / "tokenizer.json").write_text(tokenizer_json(kind), encoding="utf-8")
+    return codec(kind).vocab_size + 11
 
 
 def _byte_level() -> str:

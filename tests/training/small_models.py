@@ -70,10 +70,8 @@ def copy_of_the_embedded(folder: Path) -> None:
 
 def like_phi_3(folder: Path) -> None:
     """Random bfloat16 weights in several files, a SentencePiece-like tokenizer, an embedding with rows to spare."""
-    (folder / "tokenizer.json").write_text(tokenizers_for_tests.tokenizer_json("sentence_piece"))
     (folder / "tokenizer_config.json").write_text("{}")
-    codec = TextCodec.load(folder / "tokenizer.json")
-    fields = network.config_fields(codec.vocab_size + 11, end_of_text_id=2, bos_id=1) | LIKE_PHI_3
+    fields = network.config_fields(tokenizers_for_tests.write(folder, "sentence_piece"), end_of_text_id=2, bos_id=1) | LIKE_PHI_3
     torch.manual_seed(5)
     model = network.build(fields, dropout=0.0).to(torch.bfloat16)
     model.save_pretrained(folder, max_shard_size="600KB")
@@ -86,7 +84,7 @@ def place(root: Path, make: Maker) -> Iterator[Place]:
     presets = root / "presets.toml"
     presets.write_text(
         '[models.small]\nabout = "x"\ntask = "pika_mood"\nsource = "checkpoints/small/hf"\n'
-        "[models.small.quantize]\ncalibration_samples = 1\nseed = 1\nsearch_clipping = false\n"
+        "[models.small.quantize]\ncalibration_samples = 1\nseed = 1\nsearch_clipping = false\nduo_scaling = true\n"
         '[models.small-tuned]\nabout = "y"\ntuned_from = "small"\n'
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -138,7 +138,7 @@ def test_what_is_taught_after_the_stem_makes_it_the_right_json_and_ends(corpus: 
     monkeypatch.setattr(corpus, "sample", lambda rng, split, noisy: Labelled(Dialogue("Hi", TEXT), ("sad", "worry"), True, "vi", "tells"))
     codec = tokenizers_for_tests.codec(kind)
     answers = list(json_answers(some(batches_with(corpus, codec), 2), codec))
-    assert len(answers) == 4 * 24
+    assert len(answers) == 4 * 22  # one dialogue and its twin are always answered with a code
     end_ids = codec.encode_template(TASK.template.example_end)
     for stem, rest, ids in answers:
         assert json.loads(stem + rest) == {"emotion_name": "sad", TASK.flag_name: "yes"}

@@ -112,7 +112,7 @@ def test_only_the_adapter_is_trained_and_it_begins_without_effect(place: Place) 
 
 def test_layers_are_recomputed_and_give_the_gradients_that_they_would_give_otherwise(place: Place, learner: Learner) -> None:
     prompt, codes = small_models.prompt_of(place.base.folder / "hf")
-    batches = Batches(Corpus(tokenizers_for_tests.pika_mood().label_names), prompt, codes, learner.model.config.vocab_size, 3)
+    batches = Batches(Corpus(tokenizers_for_tests.pika_mood().label_names), prompt, codes, learner.model.config.vocab_size, 4)
     batch = next(batches.stream(4))
     passes: list[int] = []
     learner.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))

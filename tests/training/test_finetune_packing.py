@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import Phi3ForCausalLM
+from transformers import Phi3Config, Phi3ForCausalLM
 
 from build.training import packing
 from build.training.batches import IGNORE, Batch, Batches
@@ -19,21 +19,14 @@ from tests.training import small_models
 TASK = tokenizers_for_tests.pika_mood()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    small_models.like_phi_3(folder)
-    return folder
-
-
 @pytest.fixture
-def model(folder: Path) -> Phi3ForCausalLM:
-    return Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float64).eval()
+def model(phi_3_folder: Path) -> Phi3ForCausalLM:
+    return Phi3ForCausalLM.from_pretrained(phi_3_folder, dtype=torch.float64).eval()
 
 
 @pytest.fixture(scope="module")
-def asked(folder: Path) -> tuple[Prompt, CodeTable]:
-    return small_models.prompt_of(folder)
+def asked(phi_3_folder: Path) -> tuple[Prompt, CodeTable]:
+    return small_models.prompt_of(phi_3_folder)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +36,9 @@ def examples() -> list[Labelled]:
 
 
 @pytest.fixture(scope="module")
-def batches(asked: tuple[Prompt, CodeTable]) -> Batches:
-    return Batches(Corpus(TASK.label_names), *asked, vocab_size=tokenizers_for_tests.codec("sentence_piece").vocab_size + 11, batch_size=6)
+def batches(phi_3_folder: Path, asked: tuple[Prompt, CodeTable]) -> Batches:
+    vocab_size = Phi3Config.from_pretrained(phi_3_folder).vocab_size
+    return Batches(Corpus(TASK.label_names), *asked, vocab_size=vocab_size, batch_size=6)
 
 
 @pytest.fixture

@@ -42,17 +42,10 @@ class Script(Exam):
         return Result(figures, None, figures, 0.5)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("small")
-    small_models.like_phi_3(folder)
-    return folder
-
-
 @pytest.fixture
-def learner(folder: Path) -> Learner:
-    model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return Learner(model, PLAN, small_models.prompt_of(folder)[0].prefix_ids, "cpu")
+def learner(phi_3_folder: Path) -> Learner:
+    model = Phi3ForCausalLM.from_pretrained(phi_3_folder, dtype=torch.float32)
+    return Learner(model, PLAN, small_models.prompt_of(phi_3_folder)[0].prefix_ids, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +54,8 @@ def corpus() -> Mixture:
 
 
 @pytest.fixture
-def batches(folder: Path, learner: Learner, corpus: Mixture) -> Batches:
-    return Batches(corpus, *small_models.prompt_of(folder), learner.model.config.vocab_size, PLAN.batch_size)
+def batches(phi_3_folder: Path, learner: Learner, corpus: Mixture) -> Batches:
+    return Batches(corpus, *small_models.prompt_of(phi_3_folder), learner.model.config.vocab_size, PLAN.batch_size)
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.9, 0.3, 0.2), 1), ((0.9, 0.2, 0.3), 2), ((0.1, 0.3, 0.3), 1)])
@@ -105,8 +98,10 @@ def test_a_step_is_taught_every_pass_and_no_pass_comes_twice(
     assert len(set(taught)) == PLAN.steps * PLAN.passes_per_step
 
 
-def test_own_dialogues_that_were_kept_back_are_reported_apart(folder: Path, learner: Learner, batches: Batches, corpus: Mixture) -> None:
-    prompt, codes = small_models.prompt_of(folder)
+def test_own_dialogues_that_were_kept_back_are_reported_apart(
+    phi_3_folder: Path, learner: Learner, batches: Batches, corpus: Mixture
+) -> None:
+    prompt, codes = small_models.prompt_of(phi_3_folder)
     rng = random.Random(7)
     made = [corpus.sample(rng, "validation", noisy=False) for _ in range(6)]
     tags = packing.predict(learner.model, batches, prompt, codes, [*made, *corpus.held_out], "cpu")
@@ -118,7 +113,7 @@ def test_own_dialogues_that_were_kept_back_are_reported_apart(folder: Path, lear
 
 
 def test_every_tag_is_held_against_its_own_dialogue(
-    folder: Path, learner: Learner, batches: Batches, corpus: Mixture, monkeypatch: pytest.MonkeyPatch
+    phi_3_folder: Path, learner: Learner, batches: Batches, corpus: Mixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tag(example: Labelled) -> Tag:
         """Right about own dialogues, wrong about the others."""
@@ -130,7 +125,7 @@ def test_every_tag_is_held_against_its_own_dialogue(
     monkeypatch.setattr(
         "build.training.exam.best_threshold", lambda examples, tags: len(examples) * 0.01 if len(examples) == len(tags) else 0.0
     )
-    result = Exam(corpus, 6, batches, *small_models.prompt_of(folder), "cpu").take(learner)
+    result = Exam(corpus, 6, batches, *small_models.prompt_of(phi_3_folder), "cpu").take(learner)
     assert result.own is not None
     assert [(figures["emotion"], figures["celebrate"]) for figures in (result.corpus, result.own)] == [(0.0, 0.0), (1.0, 1.0)]
     assert result.score == pytest.approx(2 * len(corpus.held_out) / (6 + len(corpus.held_out)), abs=1e-3)
@@ -185,12 +180,12 @@ def test_on_a_terminal_there_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "step 2 of 3" not in terminal.getvalue()
 
 
-def test_a_step_changes_weights_by_its_share_of_the_rate(folder: Path, batches: Batches) -> None:
+def test_a_step_changes_weights_by_its_share_of_the_rate(phi_3_folder: Path, batches: Batches) -> None:
     batch = next(batches.stream(1))
     largest = {}
     for number in (1, PLAN.steps):
-        model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        fresh = Learner(model, PLAN, small_models.prompt_of(folder)[0].prefix_ids, "cpu")
+        model = Phi3ForCausalLM.from_pretrained(phi_3_folder, dtype=torch.float32)
+        fresh = Learner(model, PLAN, small_models.prompt_of(phi_3_folder)[0].prefix_ids, "cpu")
         before = fresh.weights()
         fresh.step(number, [batch])
         largest[number] = max((weight - before[name]).abs().max().item() for name, weight in fresh.weights().items())
@@ -199,14 +194,14 @@ def test_a_step_changes_weights_by_its_share_of_the_rate(folder: Path, batches: 
     assert largest[PLAN.steps] == pytest.approx(PLAN.learning_rate * rate(PLAN.steps, PLAN.steps), rel=0.05)
 
 
-def test_passes_of_a_step_count_equally(folder: Path, batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_passes_of_a_step_count_equally(phi_3_folder: Path, batches: Batches, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[torch.Tensor]] = []
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda parameters, _: seen.append([p.grad.clone() for p in parameters]))
     stream = batches.stream(1)
     first, second = next(stream), next(stream)
     for taught in ([first], [second], [first, second]):
-        model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
-        Learner(model, replace(PLAN, dropout=0.0), small_models.prompt_of(folder)[0].prefix_ids, "cpu").step(1, taught)
+        model = Phi3ForCausalLM.from_pretrained(phi_3_folder, dtype=torch.float32)
+        Learner(model, replace(PLAN, dropout=0.0), small_models.prompt_of(phi_3_folder)[0].prefix_ids, "cpu").step(1, taught)
     for one, other, both in zip(*seen, strict=True):
         assert torch.allclose(both, (one + other) / 2, rtol=1e-4, atol=1e-7)
 
@@ -231,10 +226,10 @@ def test_gradients_are_held_short_and_do_not_outlive_their_step(
 @pytest.mark.parametrize("lora_rank", [None, 4])
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_training_has_the_dropout_of_the_plan_and_asking_has_none(
-    folder: Path, batches: Batches, dropout: float, lora_rank: int | None
+    phi_3_folder: Path, batches: Batches, dropout: float, lora_rank: int | None
 ) -> None:
-    plan, (prompt, codes) = replace(PLAN, dropout=dropout, lora_rank=lora_rank), small_models.prompt_of(folder)
-    learner, batch = Learner(load(folder, plan, "cpu"), plan, prompt.prefix_ids, "cpu"), next(batches.stream(1))
+    plan, (prompt, codes) = replace(PLAN, dropout=dropout, lora_rank=lora_rank), small_models.prompt_of(phi_3_folder)
+    learner, batch = Learner(load(phi_3_folder, plan, "cpu"), plan, prompt.prefix_ids, "cpu"), next(batches.stream(1))
     for _ in range(3):
         learner.step(1, [batch])
 

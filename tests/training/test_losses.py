@@ -1,7 +1,6 @@
 """What is taught in one step: losses as plain forwards would give them, twins that agree, words that are blanked."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,19 +17,12 @@ from build.training.losses import losses, total
 from one_pass import NO_LIMITS, CodeTable, Prompt
 from tests.support import tokenizers_for_tests
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 TASK = tokenizers_for_tests.pika_mood()
 CODEC = tokenizers_for_tests.codec("byte_level")
 PROMPT = Prompt(TASK, CODEC, 64, NO_LIMITS)
 PREFIX = torch.tensor([PROMPT.prefix_ids])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums as small as these take longer on two threads, several times as long where others compute too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +108,8 @@ def test_words_are_blanked_at_random(model: Phi3ForCausalLM, batches: Batches, e
     assert losses(model, PREFIX, batches.collate(examples * 2), "cpu")["twins"].item() > 1e-3
 
 
-def test_the_assistant_marker_of_a_code_is_never_blanked(
-    model: Phi3ForCausalLM, batches: Batches, examples: list[Labelled], monkeypatch: pytest.MonkeyPatch
+def test_the_assistant_marker_and_a_json_answer_are_never_blanked(
+    model: Phi3ForCausalLM, mixed: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
 
@@ -128,12 +120,12 @@ def test_the_assistant_marker_of_a_code_is_never_blanked(
     after_prefix = network.after_prefix
     monkeypatch.setattr(network, "after_prefix", spy)
     monkeypatch.setattr(module, "WORD_DROPOUT", 1.0)
-    batch = batches.collate(examples)
-    losses(model, PREFIX, batch, "cpu")
-    for row, last in enumerate(batch.code_positions.tolist()):
-        kept = seen[0][row, : last + 1].abs().sum(dim=-1).nonzero()[:, 0].tolist()
-        assert batch.ids[row, kept].tolist() == PROMPT.assistant_ids
-        assert kept[-1] == last
+    losses(model, PREFIX, mixed, "cpu")
+    for row, (turn_tokens, tokens) in enumerate(zip(mixed.turn_lengths.tolist(), mixed.lengths.tolist(), strict=True)):
+        kept = seen[0][row, :tokens].abs().sum(dim=-1).nonzero()[:, 0].tolist()
+        assert kept == list(range(turn_tokens - len(PROMPT.assistant_ids), tokens))
+        assert mixed.ids[row, kept[: len(PROMPT.assistant_ids)]].tolist() == PROMPT.assistant_ids
+        assert (tokens > turn_tokens) == (mixed.code_positions[row] < 0)
 
 
 def test_a_batch_without_json_answers_is_taught_all_the_same(model: Phi3ForCausalLM, batches: Batches, examples: list[Labelled]) -> None:

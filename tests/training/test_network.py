@@ -80,3 +80,42 @@ def test_transformers_loads_what_is_saved(folder: Path) -> None:
 def test_generation_ends_at_any_of_the_end_tokens(folder: Path) -> None:
     generation = GenerationConfig.from_pretrained(folder)
     assert (generation.eos_token_id, generation.bos_token_id, generation.pad_token_id) == ([2, 7], 1, 2)
+
+
+def test_what_is_saved_is_loaded_as_it_was(folder: Path) -> None:
+    loaded = network.load(folder, "cpu")
+    assert not loaded.training
+    expected = small().half().float().state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in loaded.state_dict().items())
+
+
+DEEP = FIELDS | {"num_hidden_layers": 4, "intermediate_size": 384, "initializer_range": 0.2}
+
+
+def test_thinned_to_its_own_size_it_computes_the_same() -> None:
+    torch.manual_seed(3)
+    teacher = network.build(DEEP, 0.0).eval()
+    pupil = network.thinned(teacher, DEEP, 0.0).eval()
+    rows = some_rows(2)
+    torch.testing.assert_close(pupil(rows).logits, teacher(rows).logits)
+
+
+@pytest.mark.parametrize(("n_layers", "kept"), [(1, [0]), (2, [0, 3]), (3, [0, 2, 3])])
+def test_thinned_it_keeps_first_last_and_evenly_spread_layers(n_layers: int, kept: list[int]) -> None:
+    torch.manual_seed(3)
+    teacher = network.build(DEEP, 0.0)
+    pupil = network.thinned(teacher, DEEP | {"num_hidden_layers": n_layers}, 0.0)
+    for layer, source in zip(pupil.model.layers, kept, strict=True):
+        assert torch.equal(layer.self_attn.qkv_proj.weight, teacher.model.layers[source].self_attn.qkv_proj.weight)
+    assert torch.equal(pupil.lm_head.weight, teacher.lm_head.weight)
+
+
+def test_thinned_it_keeps_the_neurons_that_say_most() -> None:
+    torch.manual_seed(3)
+    teacher = network.build(DEEP, 0.0).eval()
+    with torch.no_grad():
+        for layer in teacher.model.layers:
+            layer.mlp.down_proj.weight[:, 1::3] = 0.0  # 256 of the 384 say something
+    pupil = network.thinned(teacher, DEEP | {"intermediate_size": 256}, 0.0).eval()
+    rows = some_rows(2)
+    torch.testing.assert_close(pupil(rows).logits, teacher(rows).logits)

@@ -4,6 +4,7 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from transformers import Phi3ForCausalLM
 
 from build import download, manifest, settings
 from build.training import batches, network, tokenizer, train
-from build.training.batches import Batches
+from build.training.batches import Batch, Batches
 from build.training.dialogues import Corpus, Labelled
 from build.training.evaluate import accuracy, best_threshold, confusion, predict
+from build.training.four_bits import Rounded
+from build.training.teacher import Teacher
 from one_pass import NO_LIMITS, CodeTable, Prompt, Tag, Task, TextCodec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 TASK = Task.load(settings.model("pika-tiny").task_file)
 SHAPE = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 1}
@@ -25,7 +30,7 @@ STEPS, BATCH_SIZE, LEARNING_RATE, SEED = 2, 8, 1e-3, 5
 VALIDATION_SIZE, TEST_SIZE = 12, 24
 
 
-def run(out: Path, patch: pytest.MonkeyPatch) -> None:
+def run(out: Path, patch: pytest.MonkeyPatch, *more: str) -> None:
     """The command, with small sizes for what has no option."""
     config_fields = network.config_fields
     for module, name, value in (
@@ -41,17 +46,8 @@ def run(out: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(torch, "set_num_threads", lambda count: None)  # see one_thread
     patch.setenv("TOKENIZERS_PARALLELISM", "false")  # training sets it: so it is put back afterwards
     options = [f"--steps={STEPS}", f"--batch-size={BATCH_SIZE}", f"--seed={SEED}", f"--learning-rate={LEARNING_RATE}", "--device=cpu"]
-    patch.setattr(sys, "argv", ["train", str(out), *options, "--shape", *(f"{field}={value}" for field, value in SHAPE.items())])
+    patch.setattr(sys, "argv", ["train", str(out), *options, "--shape", *(f"{field}={value}" for field, value in SHAPE.items()), *more])
     train.main()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums as small as these take longer on two threads, several times as long where others compute too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +68,11 @@ def corpus() -> Corpus:
     return Corpus(TASK.label_names)
 
 
-def ask(folder: Path, corpus: Corpus, examples: list[Labelled]) -> list[Tag]:
+def ask(folder: Path, corpus: Corpus, examples: list[Labelled], threshold: float = 0.5) -> list[Tag]:
     """What the checkpoint answers, read from its files as anybody would."""
     codec = TextCodec.load(folder / "tokenizer.json")
-    prompt, codes = Prompt(TASK, codec, settings.target("cpu").tokens_per_block, NO_LIMITS), CodeTable(TASK, codec)
+    prompt = Prompt(TASK, codec, settings.target("cpu").tokens_per_block, NO_LIMITS)
+    codes = CodeTable(replace(TASK, flag_threshold=threshold), codec)
     model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return predict(model, Batches(corpus, prompt, codes, codec.vocab_size, BATCH_SIZE), prompt, codes, examples, "cpu")
 
@@ -135,7 +132,7 @@ def test_the_test_figures_are_those_of_the_weights_as_they_were_written(
 ) -> None:
     rng = random.Random(train.TEST_SEED)
     examples = [corpus.sample(rng, "test", noisy) for _ in range(TEST_SIZE)]
-    tags = ask(folder, corpus, examples)
+    tags = ask(folder, corpus, examples, report["threshold_chosen_on_validation"])
     assert report["test"][name] == {**accuracy(examples, tags, TASK), "confusion": confusion(examples, tags, TASK)}
     assert sum(map(sum, report["test"][name]["confusion"])) == TEST_SIZE
 
@@ -144,6 +141,41 @@ def test_equal_seeds_give_equal_files(folder: Path, tmp_path: Path, monkeypatch:
     run(tmp_path, monkeypatch)
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_pupil_begins_with_its_teachers_weights_and_says_who_they_were(
+    folder: Path, report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, monkeypatch, "--learning-rate=0", "--teachers", str(folder))
+    made, given = (load_file(each / "model.safetensors") for each in (tmp_path, folder))
+    for name, tensor in made.items():
+        if name != "model.norm.weight":  # the temperature is in it
+            assert torch.equal(tensor, Rounded()(given[name].float()).half() if "_proj.weight" in name else given[name]), name
+    (told,) = json.loads((tmp_path / "training.json").read_text())["teachers"]
+    assert told == {name: report[name] for name in ("seed", "steps", "parameters", "corpus_sha256", "duration_s", "test")}
+    assert report["teachers"] == []
+
+
+def test_a_pupil_does_not_learn_as_who_has_no_teacher(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    answers = Teacher.answers
+
+    def spy(self: Teacher, batch: Batch) -> torch.Tensor:
+        asked.append(len(self.networks))
+        return answers(self, batch)
+
+    monkeypatch.setattr(Teacher, "answers", spy)
+    run(tmp_path, monkeypatch, "--teachers", str(folder), str(folder))
+    assert asked == [2] * STEPS
+
+
+def test_a_teacher_is_of_another_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, int]] = []
+    monkeypatch.setattr(train, "train", lambda **arguments: seen.append(arguments["shape"]))
+    for more in ((), ("--teacher-size",)):
+        run(tmp_path, monkeypatch, *more)
+    assert seen == [network.SHAPE | SHAPE, network.TEACHER_SHAPE | SHAPE]
+    assert network.TEACHER_SHAPE["num_hidden_layers"] > network.SHAPE["num_hidden_layers"]
 
 
 @pytest.mark.parametrize(("scores", "best"), [((0.9, 0.2), 0), ((0.2, 0.9), 1)])

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Start of the container: `serve [FLAG...]` is the server, anything else is run as it is.
+#
+# An engine that is damaged, or was built for another GPU, driver branch or version, is refused here with both sides of each difference; what
+# TensorRT would say about it names neither. The server then takes this process over, so that signals reach it and its exit status is the
+# container's. Flags are those of build/triton.py, but for addresses: a container has its own, and compose.yaml says who may reach them.
+set -eu
+
+if [ "${1-}" != serve ]; then
+    exec "$@"
+fi
+shift
+
+cd "$(dirname "$0")/.."
+python3 -m build.engine_record "$PIKA_MODEL_REPOSITORY/tensorrt_llm/1/engine"
+
+export TOKENIZERS_PARALLELISM=false
+exec tritonserver \
+    --model-repository="$PIKA_MODEL_REPOSITORY" \
+    --grpc-address=0.0.0.0 --grpc-port=8001 \
+    --metrics-address=0.0.0.0 --metrics-port=8002 \
+    --allow-http=false \
+    --model-control-mode=none \
+    --disable-auto-complete-config \
+    --strict-readiness=true \
+    --exit-on-error=true \
+    --exit-timeout-secs=10 \
+    "$@"
