@@ -9,7 +9,8 @@
     doit model=phi-3-mini target=l4 doctor      what this machine can do, and how to mend what it cannot
 
 Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for evaluate data
-and limits; for finetune data and steps. source, revision, awq_source, layout and strategy are remembered in the manifest of what they made.
+and limits; for finetune data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what
+they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -46,6 +47,7 @@ from build import (
     trtllm_build,
     trtllm_layout,
     verify,
+    warmup,
 )
 from build.errors import PipelineError, SettingError
 from one_pass import TaskError
@@ -74,6 +76,7 @@ try:
     LAYOUT = trtllm_layout.named(kept(TRTLLM, "layout")[0] or trtllm_layout.AWQ.name)
     STRATEGY = repository.known_strategy(kept(REPOSITORY, "strategy")[0] or "codes")
     GPU = settings.gpu_index(get_var("gpu", "0"))
+    DECOUPLED = settings.yes_or_no("decoupled", kept(REPOSITORY, "decoupled")[0] or "no")
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     AS_JSON = settings.yes_or_no("json", get_var("json", "no"))
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
@@ -177,11 +180,18 @@ def task_model_repository() -> dict[str, Any]:
     templates = sorted(p for p in (ROOT / "model_repository").rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return {
         **stage(
-            lambda: repository.assemble(MODEL, TARGET, STRATEGY),
+            lambda: repository.assemble(MODEL, TARGET, STRATEGY, DECOUPLED),
             makes=REPOSITORY,
             after=[AWQ, ENGINE],
-            sources=[repository.__file__, *templates],
-            settings={"tokens_per_block": TARGET.tokens_per_block, "strategy": STRATEGY},
+            sources=[repository.__file__, warmup.__file__, *templates],
+            settings={
+                "tokens_per_block": TARGET.tokens_per_block,
+                "strategy": STRATEGY,
+                "decoupled": DECOUPLED,
+                "generation_slots": TARGET.generation_slots,
+                "max_queue_size": TARGET.max_queue_size,
+                "tagger_queue_size": TARGET.tagger_queue_size,
+            },
         ),
         # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.
         "task_dep": [] if DRY_RUN else ["convert"],

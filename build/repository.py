@@ -24,6 +24,7 @@ from one_pass import STRATEGIES, Prompt, Task, TaskError, TextCodec, make_strate
 
 TEMPLATES = ROOT / "model_repository"
 TAGGER_MAX_BATCH_SIZE = 16
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def tagger_instances(target: Target) -> int:
@@ -46,13 +47,15 @@ def known_strategy(name: str) -> str:
     return name
 
 
-def assemble(model: Model, target: Target, strategy: str) -> None:
+def assemble(model: Model, target: Target, strategy: str, decoupled: bool = False) -> None:
     """Make `model.folder / "triton-<target>"`.
 
     Args:
         model: whose checkpoint and task.
         target: whose engine.
         strategy: how a request is answered that names no strategy.
+        decoupled: whether the engine and the ensemble may send several responses to a request, as streaming needs; such a model can only
+            be called through a stream.
 
     Raises:
         ManifestError: the engine or the checkpoint is not there or damaged.
@@ -66,18 +69,29 @@ def assemble(model: Model, target: Target, strategy: str) -> None:
         "task": manifest.sha256_of(model.task_file),
     }
     final = model.folder / f"triton-{target.name}"
-    settings = {"tokens_per_block": target.tokens_per_block, "strategy": strategy}
+    settings: dict[str, Any] = {
+        "tokens_per_block": target.tokens_per_block,
+        "strategy": strategy,
+        "decoupled": "yes" if decoupled else "no",
+    }
+    flag = str(decoupled).lower()
     with manifest.new_folder(final, "model_repository", inputs, settings, {}) as draft:
         if target.gpu is None:
             context_tokens = _context_tokens(engine_folder)
         else:
             context_tokens = _gpu_context_tokens(engine_folder, model, target, target.gpu)
-        prompt, checked = _tagger(draft.path / "tagger", model, settings | {"instances": tagger_instances(target)}, context_tokens)
+        prompt, checked = _tagger(
+            draft.path / "tagger",
+            model,
+            settings | {"instances": tagger_instances(target), "queue_size": target.tagger_queue_size, "decoupled": flag},
+            context_tokens,
+        )
         draft.facts.update(checked)
         if target.gpu is None:
-            _cpu_engine(draft.path / "tensorrt_llm", engine_folder)
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, prompt, flag)
         else:
-            _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target.gpu, prompt)
+            _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, flag)
+        _text_models(draft.path, model, 1 if target.gpu is None else target.gpu.max_batch_size)
     facts = manifest.read(final).facts
     print(
         f"{final.relative_to(ROOT)}: task {facts['task']}, {facts['labels']} labels, prefix of {facts['prefix_tokens']} tokens "
@@ -112,7 +126,7 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     }
     shutil.copytree(source / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(model.task_file, out / "1" / "task.toml")
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in TOKENIZER_FILES:
         shutil.copyfile(tokenizer.with_name(name), out / "1" / name)
     render(source / "config.pbtxt", out / "config.pbtxt", values)
     facts = {
@@ -125,24 +139,47 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     return prompt, facts
 
 
-def _cpu_engine(out: Path, engine_folder: Path) -> None:
+def _cpu_engine(out: Path, engine_folder: Path, target: Target, prompt: Prompt, decoupled: str) -> None:
     source = TEMPLATES / "tensorrt_llm" / "cpu"
     shutil.copytree(source / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
-    render(source / "config.pbtxt", out / "config.pbtxt", {})
+    values = {
+        "decoupled": decoupled,
+        "tokens_per_block": target.tokens_per_block,
+        "generation_slots": target.generation_slots,
+        "max_queue_size": target.max_queue_size,
+        "warmup": warmup.write(out / warmup.FOLDER, prompt),
+    }
+    render(source / "config.pbtxt", out / "config.pbtxt", values)
 
 
-def _gpu_engine(out: Path, engine_folder: Path, gpu: Gpu, prompt: Prompt) -> None:
+def _gpu_engine(out: Path, engine_folder: Path, target: Target, gpu: Gpu, prompt: Prompt, decoupled: str) -> None:
     # Triton wants a version folder; NVIDIA's backend finds the engine by the absolute path in its configuration.
     shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
     values = {
         "max_batch_size": gpu.max_batch_size,
+        "max_queue_size": target.max_queue_size,
+        "decoupled": decoupled,
         "engine_dir": f"{container().model_repository}/tensorrt_llm/1/engine",
         "kv_cache_tokens": gpu.kv_cache_tokens,
         "kv_cache_free_gpu_mem_fraction": gpu.kv_cache_free_gpu_mem_fraction,
         "warmup": warmup.write(out / warmup.FOLDER, prompt),
     }
     render(TEMPLATES / "tensorrt_llm" / "trtllm" / "config.pbtxt", out / "config.pbtxt", values)
+
+
+def _text_models(repository: Path, model: Model, max_batch_size: int) -> None:
+    """Text in, text out around the engine: NVIDIA's preprocessing, postprocessing and ensemble."""
+    for name in ("preprocessing", "postprocessing"):
+        out = repository / name
+        shutil.copytree(TEMPLATES / name / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
+        for file in TOKENIZER_FILES:
+            shutil.copyfile(model.folder / "awq" / file, out / "1" / file)
+        render(TEMPLATES / name / "config.pbtxt", out / "config.pbtxt", {"max_batch_size": max_batch_size})
+    version = repository / "ensemble" / "1"
+    version.mkdir(parents=True)
+    (version / ".keep").touch()  # Triton wants the folder, and what copies folders often leaves out the empty ones
+    render(TEMPLATES / "ensemble" / "config.pbtxt", repository / "ensemble" / "config.pbtxt", {"max_batch_size": max_batch_size})
 
 
 def render(template: Path, out: Path, values: dict[str, object]) -> None:

@@ -19,7 +19,7 @@ import torch
 from build import engine, settings
 from build.training import network
 from build.training.dialogues import Corpus
-from cpu_engine import CpuEngine
+from cpu_engine import CpuEngine, KvSequence
 from one_pass import NO_LIMITS, Prompt, Task, TextCodec
 
 SHAPES = {
@@ -46,10 +46,10 @@ def main() -> None:
         times: dict[tuple[str, float], list[float]] = {(name, gap_s): [] for name in engines for gap_s in (0.0, arguments.gap_s)}
         for gap_s in (0.0, arguments.gap_s):
             for prompt_ids in prompts:
-                for name, (_, cpu_engine) in engines.items():
+                for name, (_, sequence) in engines.items():
                     time.sleep(gap_s)
                     started = time.perf_counter()
-                    cpu_engine.generate(prompt_ids, 1)
+                    sequence.one_pass(prompt_ids)
                     times[name, gap_s].append(time.perf_counter() - started)
         for name, (parameters, _) in engines.items():
             back_to_back, with_gaps = (statistics.median(times[name, gap_s]) * 1000 for gap_s in (0.0, arguments.gap_s))
@@ -57,7 +57,7 @@ def main() -> None:
             print(f"{name:30} {parameters / 1e6:5.2f} M  p50 {back_to_back:5.2f} ms back to back, {pauses}")
 
 
-def _engine(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> tuple[int, CpuEngine]:
+def _engine(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> tuple[int, KvSequence]:
     out = folder / "-".join(map(str, shape.values()))
     checkpoint = out / "hf"
     checkpoint.mkdir(parents=True)
@@ -68,7 +68,7 @@ def _engine(folder: Path, tokenizer: Path, shape: dict[str, Any]) -> tuple[int, 
     for path in tokenizer.glob("*token*"):
         shutil.copyfile(path, checkpoint / path.name)
     engine.run_builder(checkpoint, out / "engine", settings.target("cpu").intra_op_threads, out / "log")
-    return sum(p.numel() for p in built.parameters()), CpuEngine(out / "engine")
+    return sum(p.numel() for p in built.parameters()), CpuEngine(out / "engine").new_sequence()
 
 
 if __name__ == "__main__":

@@ -151,6 +151,18 @@ def test_the_plan_is_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize(("said", "decoupled"), [(None, False), ("no", False), ("yes", True)])
+def test_decoupled_reaches_the_assembly(monkeypatch: pytest.MonkeyPatch, said: str | None, decoupled: bool) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr("build.repository.assemble", lambda *arguments: calls.append(arguments))
+    if said is not None:
+        doit_cmd.set_var("decoupled", said)
+    (action,) = runpy.run_path(str(ROOT / "dodo.py"))["task_model_repository"]()["actions"]
+    assert action() is None
+    assert calls == [(settings.model("pika-tiny"), settings.target("cpu"), "codes", decoupled)]
+
+
+@pytest.mark.usefixtures("variables")
 def test_a_dry_run_is_not_remembered_as_a_run() -> None:
     def memory(dry_run: str) -> str:
         doit_cmd.set_var("dry_run", dry_run)

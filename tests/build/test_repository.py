@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
 from build import manifest, repository
+from build.contract import MODELS
 from build.errors import ManifestError, PromptError, SettingError
 from build.settings import TASKS
 from one_pass import CodeTable, Prompt, Task, TextCodec, make_strategies
@@ -38,21 +41,32 @@ def config_of(model: Path) -> model_config_pb2.ModelConfig:
     return text_format.Parse((model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
 
-def test_the_result_is_two_models_with_all_that_they_need(ready: Checkout) -> None:
+def test_the_result_is_five_models_with_all_that_they_need(ready: Checkout) -> None:
     folder = assembled(ready)
     files = set(manifest.verify_contents(folder).files)
-    assert {path.split("/")[0] for path in files} == {"tagger", "tensorrt_llm"}
+    assert {path.split("/")[0] for path in files} == {"tagger", *MODELS}
     assert {
         "tagger/config.pbtxt",
         "tagger/1/model.py",
         "tagger/1/task.toml",
         "tagger/1/engine.py",
+        "tagger/1/metrics.py",
         "tagger/1/tokenizer.json",
         "tagger/1/tokenizer_config.json",
         "tagger/1/one_pass/__init__.py",
         "tensorrt_llm/config.pbtxt",
         "tensorrt_llm/1/model.py",
-        "tensorrt_llm/1/cpu_engine.py",
+        *(f"tensorrt_llm/1/{name}.py" for name in ("cpu_engine", "generation", "sampling", "scheduler", "tensors")),
+        "preprocessing/config.pbtxt",
+        "preprocessing/1/model.py",
+        "preprocessing/1/text_inputs.py",
+        "preprocessing/1/tokenizer.json",
+        "preprocessing/1/tokenizer_config.json",
+        "postprocessing/config.pbtxt",
+        "postprocessing/1/model.py",
+        "postprocessing/1/tokenizer.json",
+        "ensemble/config.pbtxt",
+        "ensemble/1/.keep",
         "tensorrt_llm/1/engine/genai_config.json",
         "tensorrt_llm/1/engine/model.onnx",
     } <= files
@@ -93,6 +107,35 @@ def test_the_strategy_of_requests_that_name_none_is_a_setting(place: Checkout, s
     folder = assembled(place, strategy)
     assert config_of(folder / "tagger").parameters["strategy"].string_value == strategy
     assert manifest.read(folder).settings["strategy"] == strategy
+
+
+@pytest.mark.parametrize("decoupled", [True, False])
+def test_decoupled_goes_to_the_engine_and_to_whoever_calls_it(place: Checkout, decoupled: bool) -> None:
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    repository.assemble(place.model, place.target, "codes", decoupled)
+    folder = place.model.folder / "triton-cpu"
+    assert config_of(folder / "tensorrt_llm").model_transaction_policy.decoupled == decoupled
+    assert config_of(folder / "tagger").parameters["engine_decoupled"].string_value == str(decoupled).lower()
+    assert not config_of(folder / "tagger").model_transaction_policy.decoupled
+    assert manifest.read(folder).settings["decoupled"] == ("yes" if decoupled else "no")
+
+
+def test_the_targets_slots_and_queues_go_to_engine_and_tagger(place: Checkout) -> None:
+    with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
+    repository.assemble(place.model, replace(place.target, generation_slots=7, max_queue_size=9, tagger_queue_size=11), "codes")
+    folder = place.model.folder / "triton-cpu"
+    assert config_of(folder / "tagger").dynamic_batching.default_queue_policy.max_queue_size == 11
+    parameters = config_of(folder / "tensorrt_llm").parameters
+    found = {name: value.string_value for name, value in parameters.items()}
+    assert found == {"tokens_per_block": "16", "generation_slots": "7", "max_queue_size": "9"}
+
+
+def test_the_cpu_engine_is_warmed_up_with_what_the_tagger_sends(ready: Checkout) -> None:
+    folder = assembled(ready) / "tensorrt_llm"
+    (request,) = config_of(folder).model_warmup
+    prompt = Prompt(Task.load(ready.model.task_file), TextCodec.load(folder.parent / "tagger" / "1" / "tokenizer.json"), 16)
+    raw = (folder / "warmup" / request.inputs["input_ids"].input_data_file).read_bytes()
+    assert np.frombuffer(raw, np.int32).tolist() == prompt.encode(prompt.task.examples[0].dialogue)
 
 
 @pytest.mark.parametrize("name", ["", "Codes", "letters"])

@@ -21,6 +21,8 @@ TAGGER_VALUES: dict[str, object] = {
     "task": "pika_mood/1",
     "tokens_per_block": 32,
     "strategy": "codes",
+    "decoupled": "false",
+    "queue_size": 5,
 }
 TAGGER_INPUTS: Tensors = {name: ("STRING", [1]) for name in ("user_last_message", "pika_response", "pika_last_message", "strategy")}
 TAGGER_OPTIONAL = {"pika_last_message", "strategy"}
@@ -31,30 +33,12 @@ TAGGER_OUTPUTS: Tensors = {
     "celebrate_score": ("FP32", [1]),
 }
 
-# TensorRT-LLM's Triton backend 1.0.0, what is of use for a decoder alone.
-ENGINE_SCALARS = {
-    "INT32": "input_lengths request_output_len num_return_sequences end_id pad_id beam_width runtime_top_k min_tokens",
-    "UINT64": "seed",
-    "FP32": "temperature runtime_top_p len_penalty repetition_penalty presence_penalty frequency_penalty",
-    "BOOL": "early_stopping return_log_probs return_context_logits return_generation_logits return_perf_metrics "
-    "return_num_input_tokens return_num_output_tokens exclude_input_in_output stop streaming",
-}
-ENGINE_INPUTS: Tensors = {
-    "input_ids": ("INT32", [-1]),
-    "embedding_bias": ("FP32", [-1]),
-    "stop_words_list": ("INT32", [2, -1]),
-    "bad_words_list": ("INT32", [2, -1]),
-    **{name: (dtype, [1]) for dtype, names in ENGINE_SCALARS.items() for name in names.split()},
-}
-ENGINE_REQUIRED = {"input_ids", "input_lengths", "request_output_len"}
-ENGINE_OUTPUTS: Tensors = {
-    "output_ids": ("INT32", [-1, -1]),
-    "sequence_length": ("INT32", [-1]),
-    "cum_log_probs": ("FP32", [-1]),
-    "output_log_probs": ("FP32", [-1, -1]),
-    "context_logits": ("FP32", [-1, -1]),
-    "generation_logits": ("FP32", [-1, -1, -1]),
-    **{name: ("INT32", [1]) for name in ("batch_index", "sequence_index", "num_input_tokens", "num_output_tokens")},
+ENGINE_VALUES: dict[str, object] = {
+    "decoupled": "false",
+    "tokens_per_block": 32,
+    "generation_slots": 3,
+    "max_queue_size": 5,
+    "warmup": "",
 }
 
 
@@ -65,7 +49,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> model_config_pb2.ModelCo
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> model_config_pb2.ModelConfig:
-    return rendered(tmp_path_factory.mktemp("engine"), "tensorrt_llm/cpu", {})
+    return rendered(tmp_path_factory.mktemp("engine"), "tensorrt_llm/cpu", ENGINE_VALUES)
 
 
 def rendered(folder: Path, name: str, values: dict[str, object]) -> model_config_pb2.ModelConfig:
@@ -90,34 +74,37 @@ def test_the_tagger_is_a_python_model_with_a_batch_dimension(tagger: model_confi
     assert (tagger.name, tagger.backend, tagger.max_batch_size) == ("tagger", "python", 16)
     assert [(group.kind, group.count) for group in tagger.instance_group] == [(model_config_pb2.ModelInstanceGroup.KIND_CPU, 2)]
     parameters = {name: value.string_value for name, value in tagger.parameters.items()}
-    assert parameters == {"labels": "happy,calm", "task": "pika_mood/1", "tokens_per_block": "32", "strategy": "codes"}
+    assert parameters == {
+        "labels": "happy,calm",
+        "task": "pika_mood/1",
+        "tokens_per_block": "32",
+        "strategy": "codes",
+        "engine_decoupled": "false",
+    }
 
 
-def test_the_cpu_engine_takes_tensors_of_tensorrt_llm_only(engine: model_config_pb2.ModelConfig) -> None:
-    served = tensors(engine.input)
-    assert served.items() <= ENGINE_INPUTS.items()
-    assert {t.name for t in engine.input if not t.optional} == ENGINE_REQUIRED
+def test_a_full_queue_refuses_and_requests_are_not_joined(tagger: model_config_pb2.ModelConfig) -> None:
+    policy = tagger.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (5, 0)
+    assert list(tagger.dynamic_batching.preferred_batch_size) == [1]
+    assert tagger.dynamic_batching.max_queue_delay_microseconds == 0
 
 
 def test_the_cpu_engine_takes_all_that_the_tagger_sends(engine: model_config_pb2.ModelConfig) -> None:
     source = (ROOT / "model_repository" / "tagger" / "1" / "engine.py").read_text()
-    sent = set(re.findall(r'"(\w+)"', source)) & ENGINE_INPUTS.keys()
-    assert sent >= ENGINE_REQUIRED | {"end_id", "return_generation_logits", "exclude_input_in_output"}
-    assert sent <= tensors(engine.input).keys()
-
-
-def test_the_cpu_engine_gives_tensors_of_tensorrt_llm_only(engine: model_config_pb2.ModelConfig) -> None:
-    served = tensors(engine.output)
-    assert served.items() <= ENGINE_OUTPUTS.items()
-    assert served.keys() >= {"output_ids", "sequence_length", "generation_logits"}
+    sent = set(re.findall(r'"(\w+)"', source)) & tensors(engine.input).keys()
+    flags = {"return_generation_logits", "exclude_input_in_output", "return_perf_metrics"}
+    assert sent == {"input_ids", "input_lengths", "request_output_len", "end_id", *flags}
 
 
 def test_the_cpu_engine_has_one_instance_and_no_queue_of_its_own(engine: model_config_pb2.ModelConfig) -> None:
     assert (engine.name, engine.backend) == ("tensorrt_llm", "python")
-    assert engine.max_batch_size > 0
+    assert engine.max_batch_size == 1
     assert [group.count for group in engine.instance_group] == [1]
     assert not engine.HasField("dynamic_batching")
     assert not engine.HasField("sequence_batching")
+    parameters = {name: value.string_value for name, value in engine.parameters.items()}
+    assert parameters == {"tokens_per_block": "32", "generation_slots": "3", "max_queue_size": "5"}
 
 
 @pytest.mark.parametrize("missing", TAGGER_VALUES)

@@ -8,6 +8,7 @@ import pytest
 
 from build.serve import Server
 from cpu_engine import CpuEngine
+from generation import Generation, Request
 from one_pass import Dialogue, Prompt, make_strategies
 from one_pass.answer import Logits
 from pika_tagger import InvalidRequestError, ServerError, Tag, TaggerClient
@@ -97,18 +98,19 @@ class Recorder:
 
     def __init__(self, folder: Path) -> None:
         self._engine = CpuEngine(folder)
+        self._sequence = self._engine.new_sequence()
         self.computed: list[int] = []
 
     def next_logits(self, ids: list[int]) -> Logits:
-        generation = self._engine.generate(ids, 1)
-        self.computed.append(len(ids) - generation.reused_tokens)
-        logits: Logits = generation.logits[0]
-        return logits
+        found = self._sequence.one_pass(ids)
+        self.computed.append(len(ids) - found.reused_tokens)
+        return found.logits
 
     def generate(self, ids: list[int], max_new_tokens: int, end_id: int) -> list[int]:
-        generation = self._engine.generate(ids, max_new_tokens, end_id)
+        generation = Generation(Request(ids, max_new_tokens, end_id), self._sequence, self._engine)
+        generation.run()
         self.computed.append(len(ids) - generation.reused_tokens)
-        return [token for token in generation.token_ids if token != end_id]
+        return generation.tokens
 
 
 def test_a_pass_computes_only_what_the_one_before_has_not(

@@ -1,7 +1,8 @@
 """The CPU engine: ONNX Runtime GenAI with KV-cache reuse, without any Triton in it.
 
-One sequence lives in the KV cache. A new prompt keeps what it has in common with that sequence and computes the rest, so a fixed prefix is
-computed once. Rewinding is exact: the logits are those of a fresh computation (a test says so).
+An engine has as many sequences as are asked for, each with a KV cache of its own that is allocated once. A new prompt keeps what it has in
+common with what the sequence held before and computes the rest, so a fixed prefix is computed once. Rewinding is exact: the logits are
+those of a fresh computation (a test says so). What is done with the logits is not decided here.
 """
 
 import json
@@ -13,83 +14,85 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime_genai as og
 
+Row = npt.NDArray[np.float32]
+"""Logits of one position: [vocab_size]."""
+
 
 class InvalidRequestError(ValueError):
     """A request that this engine cannot serve; the message names the tensor and the limit."""
 
 
 @dataclass(frozen=True)
-class Generation:
-    """The result of one request."""
+class OnePass:
+    """What one forward pass says about the next token."""
 
-    token_ids: list[int]
-    """New tokens, greedy."""
-    logits: npt.NDArray[np.float32]
-    """[n_new_tokens, vocab_size]; row i is the distribution from which token i was chosen."""
+    logits: Row
     reused_tokens: int
     """Tokens of the prompt that were still in the KV cache."""
 
 
+class KvSequence:
+    """One sequence of tokens with its KV cache. Not thread-safe, and ONNX Runtime GenAI holds Python's lock while it computes."""
+
+    def __init__(self, generator: og.Generator) -> None:
+        """Take over a generator that is empty."""
+        self._generator = generator
+        self.ids: list[int] = []
+        """What is in the KV cache."""
+
+    def shared_tokens(self, prompt_ids: Sequence[int]) -> int:
+        """How many tokens of a prompt need not be computed: those that are in the cache, without the last, whose logits are wanted."""
+        return min(_common_length(self.ids, prompt_ids), len(prompt_ids) - 1)
+
+    def rewind(self, n_tokens: int) -> None:
+        """Forget all but the first `n_tokens`."""
+        if n_tokens < len(self.ids):
+            self._generator.rewind_to(n_tokens)
+            self.ids = self.ids[:n_tokens]
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Compute tokens that follow.
+
+        Raises:
+            RuntimeError: ONNX Runtime failed. The cache is emptied, so that the next prompt starts clean.
+        """
+        try:
+            self._generator.append_tokens(np.array(ids, dtype=np.int32))
+        except RuntimeError:
+            self.ids = []
+            self._generator.rewind_to(0)
+            raise
+        self.ids += ids
+
+    def logits(self) -> Row:
+        """Logits after the token that was computed last; not valid after a rewind."""
+        return np.array(self._generator.get_logits(), dtype=np.float32).reshape(-1)
+
+    def one_pass(self, prompt_ids: Sequence[int]) -> OnePass:
+        """Compute a whole prompt at once. Raises as `extend`."""
+        reused = self.shared_tokens(prompt_ids)
+        self.rewind(reused)
+        self.extend(prompt_ids[reused:])
+        return OnePass(self.logits(), reused)
+
+
 class CpuEngine:
-    """One ONNX Runtime GenAI model with one sequence in its KV cache. Not thread-safe: Triton calls it from one thread."""
+    """The weights, once, and what is known of the model."""
 
     def __init__(self, folder: Path) -> None:
         """Load the engine from the folder that `doit build_engine` made for target cpu."""
         self._model = og.Model(str(folder))
-        parameters = og.GeneratorParams(self._model)
-        parameters.set_search_options(do_sample=False)
-        self._generator = og.Generator(self._model, parameters)
-        self._cached: list[int] = []
         description = json.loads((folder / "genai_config.json").read_text())
         self.max_tokens: int = description["search"]["max_length"]
+        """The longest prompt and answer together; every sequence allocates its KV cache for as many."""
         self.vocab_size: int = description["model"]["vocab_size"]
+        self.pad_id: int = description["model"]["pad_token_id"]
 
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, end_id: int | None = None) -> Generation:
-        """Continue a prompt greedily until `end_id` (which is included) or `max_new_tokens`.
-
-        Raises:
-            InvalidRequestError: the prompt is empty, has ids outside the vocabulary, or is too long.
-            RuntimeError: ONNX Runtime failed. The KV cache is emptied, so that the next request starts clean.
-        """
-        self._check(prompt_ids, max_new_tokens)
-        try:
-            return self._generate(prompt_ids, max_new_tokens, end_id)
-        except RuntimeError:
-            self._generator.rewind_to(0)
-            self._cached = []
-            raise
-
-    def _generate(self, prompt_ids: Sequence[int], max_new_tokens: int, end_id: int | None) -> Generation:
-        reused = min(_common_length(self._cached, prompt_ids), len(prompt_ids) - 1)
-        if reused < len(self._cached):
-            self._generator.rewind_to(reused)
-        self._cached = list(prompt_ids[:reused])
-        self._append(prompt_ids[reused:])
-        token_ids: list[int] = []
-        rows: list[npt.NDArray[np.float32]] = []
-        while True:
-            row = np.array(self._generator.get_logits(), dtype=np.float32).reshape(-1)
-            rows.append(row)
-            token_ids.append(int(row.argmax()))
-            if len(token_ids) == max_new_tokens or token_ids[-1] == end_id:
-                return Generation(token_ids, np.stack(rows), reused)
-            self._append(token_ids[-1:])
-
-    def _append(self, ids: Sequence[int]) -> None:
-        self._generator.append_tokens(np.array(ids, dtype=np.int32))
-        self._cached += ids
-
-    def _check(self, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
-        if max_new_tokens < 1:
-            raise InvalidRequestError(f"request_output_len is {max_new_tokens}; ask for at least one token")
-        if not prompt_ids:
-            raise InvalidRequestError("input_ids is empty")
-        if not 0 <= min(prompt_ids) <= max(prompt_ids) < self.vocab_size:
-            raise InvalidRequestError(f"input_ids has an id outside the vocabulary of {self.vocab_size} tokens")
-        if len(prompt_ids) + max_new_tokens > self.max_tokens:
-            raise InvalidRequestError(
-                f"{len(prompt_ids)} input_ids and a request_output_len of {max_new_tokens} exceed the engine's {self.max_tokens} tokens"
-            )
+    def new_sequence(self) -> KvSequence:
+        """An empty sequence."""
+        parameters = og.GeneratorParams(self._model)
+        parameters.set_search_options(do_sample=False)
+        return KvSequence(og.Generator(self._model, parameters))
 
 
 def _common_length(a: Sequence[int], b: Sequence[int]) -> int:
