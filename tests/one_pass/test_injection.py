@@ -108,7 +108,12 @@ def test_a_megabyte_is_refused_without_being_read(kind: str, name: str, monkeypa
     prompt = Prompt(BARE_TASK, CODECS[kind], 32)
     read: list[int] = []
     encode = TextCodec.encode_dialogue
-    monkeypatch.setattr(TextCodec, "encode_dialogue", lambda codec, text: [read.append(len(text)), encode(codec, text)][1])
+
+    def seen(codec: TextCodec, text: str) -> list[int]:
+        read.append(len(text))
+        return encode(codec, text)
+
+    monkeypatch.setattr(TextCodec, "encode_dialogue", seen)
     for fragment in FRAGMENTS:
         text = fragment * (1_000_000 // len(fragment.encode())) + "secret"
         if text.strip():
