@@ -1,7 +1,7 @@
 """Hostile text through the real server, as bytes in raw gRPC messages: each request gets its own answer, and nobody else's.
 
 What the answer to a request must be follows from the limits in docs/tagger.md. PIKA_HOSTILE_REQUESTS says how many are sent; 100000 took
-nine minutes on two cores that others used, too.
+ten minutes on two cores that others used, too.
 """
 
 import os
@@ -33,7 +33,8 @@ pytestmark = pytest.mark.e2e
 N_REQUESTS = int(os.environ.get("PIKA_HOSTILE_REQUESTS", "600"))
 AT_ONCE = 4
 MOST_GROWTH_BYTES = 8 << 20
-"""What a process may take more at the end of the flood than when half of it was over: allocators keep some of what was freed."""
+"""How far the least that a process takes towards the end may be above the most that it took in the first half. A field of a megabyte moves
+it by several, up and down."""
 SECRET = b"zanzibar"
 """Stands in fields of the flood, and must stand nowhere else."""
 SAME = 1e-4
@@ -215,7 +216,9 @@ def test_a_flood_leaves_no_trace(repository: Path, prompt: Prompt, tmp_path: Pat
         for name in resident[0]:
             print(f"{name}: MiB at every tenth", *(f"{sizes.get(name, 0) / 2**20:.1f}" for sizes in resident))
         assert resident[-1].keys() == resident[0].keys()  # no process died, none was added
-        assert max(resident[-1][name] - resident[5][name] for name in resident[0]) < MOST_GROWTH_BYTES
+        for name in resident[0]:
+            first_half, end = ([sizes[name] for sizes in some] for some in (resident[:6], resident[-3:]))
+            assert min(end) - max(first_half) < MOST_GROWTH_BYTES
         text = log.read_bytes()
     assert SECRET not in text
     assert len(text) == logged_bytes
