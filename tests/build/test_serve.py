@@ -96,6 +96,18 @@ def test_without_the_wheel_the_way_to_install_it_is_told(monkeypatch: pytest.Mon
         triton.installation()
 
 
+def test_nothing_of_this_process_runs_in_the_new_one(tmp_path: Path) -> None:
+    """What runs at a fork, as gRPC's handlers would, may be the end of a server that is not one yet."""
+    forks: list[int] = []
+    os.register_at_fork(before=lambda: forks.append(os.getpid()))
+    log = tmp_path / "serve.log"
+    with log.open("wb") as stream:
+        started = serve._start(["sh", "-c", "echo $$"], replace(INSTALLED, library_paths=()), stream)
+    assert started.wait() == 0
+    assert log.read_text() == f"{started.pid}\n"  # and no process stands between
+    assert forks == []
+
+
 def process(script: str, log: Path) -> "subprocess.Popen[bytes]":
     with log.open("wb") as stream:
         return subprocess.Popen([sys.executable, "-c", script], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
