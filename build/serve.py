@@ -4,7 +4,6 @@ A port that is taken is found before the server starts. "Ready" means that a rea
 process ends, the server does not outlive it.
 """
 
-import ctypes
 import os
 import signal
 import socket
@@ -25,7 +24,6 @@ from build.settings import Model, Ports, Target
 from pika_tagger import TaggerClient, TaggerError
 
 START_TIMEOUT_S = 120.0
-_PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20
 
 
@@ -172,17 +170,13 @@ def interruptible() -> Iterator[None]:
 
 
 def _start(command: list[str], installed: triton.Installation, log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
-    libc = ctypes.CDLL(None)
-
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
     return subprocess.Popen(
-        command,
+        # Not by a preexec_fn, for which Python forks: in a process that speaks gRPC, its threads are woken in the child, find their files
+        # closed, and were seen to abort it before it became the server.
+        ["setpriv", "--pdeathsig", "TERM", *command],
         env=triton.environment(installed),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT if log else None,
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server in order
-        preexec_fn=die_with_parent,
     )
