@@ -5,6 +5,7 @@ process ends, the server does not outlive it.
 """
 
 import ctypes
+import errno
 import os
 import signal
 import socket
@@ -18,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import manifest, settings, triton
-from build.errors import PortInUseError, ServerError
+from build import health, manifest, settings, triton
+from build.errors import PortInUseError, ServerError, SettingError
 from build.repository import tagger_instances
+from build.server_options import LOOPBACK, Access
 from build.settings import Model, Ports, Target
-from pika_tagger import TaggerClient, TaggerError
+from pika_tagger import TaggerError
 
 START_TIMEOUT_S = 120.0
 _PR_SET_PDEATHSIG = 1
@@ -32,14 +34,14 @@ _TAIL_LINES = 20
 class Server:
     """A running tritonserver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, access: Access, log: Path | None) -> None:
         """Take over a process that `running` has started."""
-        self.process, self.ports, self.log = process, ports, log
+        self.process, self.ports, self.access, self.log = process, ports, access, log
 
     @property
     def url(self) -> str:
-        """HOST:PORT of the gRPC endpoint."""
-        return f"{triton.LOOPBACK}:{self.ports.grpc_port}"
+        """HOST:PORT of the gRPC endpoint, seen from this machine."""
+        return health.reached_at(self.access, self.ports)
 
     def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait for a real tag from every instance of the tagger.
@@ -48,19 +50,19 @@ class Server:
             ServerError: the server stopped by itself, or gave no tag in time; the message has the end of its log.
         """
         give_up = time.monotonic() + timeout_s
-        with TaggerClient(self.url) as client:
+        with health.probing(self.access, self.ports) as probe:
             while True:
                 if self.process.poll() is not None:
                     raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self._log_tail()}")
                 try:
-                    client.wait_until_ready(timeout_s=1.0)
-                except TaggerError as error:
+                    probe()
+                except (TaggerError, ServerError) as error:
                     if time.monotonic() > give_up:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
                 else:
                     # The first answer of each takes several times as long as any later one. What is served here is always target cpu.
                     for _ in range(tagger_instances(settings.target("cpu"))):
-                        client.health()
+                        probe()
                     return
 
     def stop(self) -> None:
@@ -80,18 +82,22 @@ class Server:
         return "\n".join([f". The end of {self.log}:", *lines])
 
 
-def check_ports(ports: Ports) -> None:
+def check_ports(ports: Ports, access: Access) -> None:
     """Whether the server could listen on all three.
 
     Raises:
         PortInUseError: one is taken; the message names it and the setting that changes it.
+        SettingError: the address is not one of this machine's.
     """
     for name, port in vars(ports).items():
+        address = access.address if name == "grpc_port" else access.plain_address
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((triton.LOOPBACK, port))
+                probe.bind((address, port))
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise SettingError(f"address={address} is not one of this machine's: `ip address` lists them, 0.0.0.0 is all") from None
                 raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
 
 
@@ -100,7 +106,7 @@ def free_ports() -> Ports:
     sockets = [socket.socket() for _ in fields(Ports)]
     try:
         for each in sockets:
-            each.bind((triton.LOOPBACK, 0))
+            each.bind((LOOPBACK, 0))
         return Ports(*(each.getsockname()[1] for each in sockets))
     finally:
         for each in sockets:
@@ -108,28 +114,31 @@ def free_ports() -> Ports:
 
 
 @contextmanager
-def running(repository: Path, ports: Ports, log: Path | None) -> Iterator[Server]:
+def running(repository: Path, ports: Ports, log: Path | None, access: Access | None = None) -> Iterator[Server]:
     """A tritonserver over a model repository, stopped at the end of the block.
 
     Args:
         repository: what `model_repository` assembled.
-        ports: where to listen, on the loopback address.
+        ports: where to listen.
         log: file for the server's output; None leaves it on the terminal.
+        access: who may reach it; by default what `Access` is by default.
 
     Raises:
         ManifestError: the repository is incomplete or not what its manifest says.
-        PortInUseError: see `check_ports`.
+        PortInUseError: see `check_ports`; likewise SettingError.
         ServerError: the server's parts are not installed.
     """
     manifest.verify_contents(repository)
-    check_ports(ports)
+    access = access or Access()
+    check_ports(ports, access)
     installed = triton.installation()
     with tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as scratch:
         backends = Path(scratch) / "backends"
         triton.make_backends(installed, backends)
         stream = log.open("wb") if log else None
         try:
-            server = Server(_start(triton.command(installed, backends, repository, ports), installed, stream), ports, log)
+            process = _start(triton.command(installed, backends, repository, ports, access), installed, stream)
+            server = Server(process, ports, access, log)
             try:
                 yield server
             finally:
@@ -139,16 +148,16 @@ def running(repository: Path, ports: Ports, log: Path | None) -> Iterator[Server
                 stream.close()
 
 
-def serve(model: Model, target: Target, ports: Ports) -> None:
+def serve(model: Model, target: Target, ports: Ports, access: Access) -> None:
     """Run the server in the foreground until it is interrupted.
 
     Raises:
         ServerError: as `running`, or the server stopped by itself.
     """
-    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None) as server:
+    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None, access) as server:
         try:
             server.wait_until_ready()
-            print(f"\nready: gRPC {server.url}, HTTP port {ports.http_port}, metrics port {ports.metrics_port}. Ctrl-C stops.", flush=True)
+            print(f"\nready: {_where(access, ports)}. Ctrl-C stops.", flush=True)
             status = server.process.wait()
         except KeyboardInterrupt:
             print("\nstopping", flush=True)
@@ -169,6 +178,12 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _where(access: Access, ports: Ports) -> str:
+    encryption = "" if access.tls is None else " with mutual TLS" if access.tls.client_authority else " with TLS"
+    plain = access.plain_address
+    return f"gRPC {access.address}:{ports.grpc_port}{encryption}, HTTP {plain}:{ports.http_port}, metrics {plain}:{ports.metrics_port}"
 
 
 def _start(command: list[str], installed: triton.Installation, log: IO[bytes] | None) -> "subprocess.Popen[bytes]":

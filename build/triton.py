@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from build import check_machine
+from build import check_machine, server_options
 from build.errors import ServerError
+from build.server_options import Access
 from build.settings import Ports
 
-LOOPBACK = "127.0.0.1"
 EXIT_TIMEOUT_S = 10
 """How long tritonserver waits for requests in flight when it is asked to stop."""
 
@@ -65,16 +65,13 @@ def make_backends(installed: Installation, folder: Path) -> None:
             (python / path.name).symlink_to(path)
 
 
-def command(installed: Installation, backends: Path, repository: Path, ports: Ports) -> list[str]:
-    """The command line. Everything listens on the loopback address only, and models cannot be changed from outside."""
+def command(installed: Installation, backends: Path, repository: Path, ports: Ports, access: Access) -> list[str]:
+    """The command line. Who may reach the server is `server_options`."""
     return [
         str(installed.server),
         f"--model-repository={repository}",
         f"--backend-directory={backends}",
-        *_address_flags("grpc", ports.grpc_port),
-        *_address_flags("http", ports.http_port),
-        *_address_flags("metrics", ports.metrics_port),
-        "--model-control-mode=none",
+        *server_options.flags(access, ports),
         "--disable-auto-complete-config",
         "--strict-readiness=true",
         "--exit-on-error=true",
@@ -93,7 +90,3 @@ def environment(installed: Installation) -> dict[str, str]:
         "ORT_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def _address_flags(protocol: str, port: int) -> list[str]:
-    return [f"--{protocol}-address={LOOPBACK}", f"--{protocol}-port={port}"]

@@ -4,6 +4,8 @@
 # An engine that is damaged, or was built for another GPU, driver branch or version, is refused here with both sides of each difference; what
 # TensorRT would say about it names neither. The server then takes this process over, so that signals reach it and its exit status is the
 # container's. Flags are those of build/triton.py, but for addresses: a container has its own, and compose.yaml says who may reach them.
+#
+# What robots never need is closed by a key. Without PIKA_ADMIN_KEY it is a random one that nobody knows.
 set -eu
 
 if [ "${1-}" != serve ]; then
@@ -14,6 +16,7 @@ shift
 cd "$(dirname "$0")/.."
 python3 -m build.engine_record "$PIKA_MODEL_REPOSITORY/tensorrt_llm/1/engine"
 
+key=${PIKA_ADMIN_KEY:-$(cat /proc/sys/kernel/random/uuid)}
 export TOKENIZERS_PARALLELISM=false
 exec tritonserver \
     --model-repository="$PIKA_MODEL_REPOSITORY" \
@@ -21,6 +24,7 @@ exec tritonserver \
     --metrics-address=0.0.0.0 --metrics-port=8002 \
     --allow-http=false \
     --model-control-mode=none \
+    --grpc-restricted-protocol="model-repository,shared-memory,trace,logging,statistics:admin-key=$key" \
     --disable-auto-complete-config \
     --strict-readiness=true \
     --exit-on-error=true \

@@ -23,6 +23,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from build import ROOT, manifest, settings, triton
+from build.server_options import Access
 from build.settings import Ports
 from tests.support import tokenizers_for_tests
 
@@ -238,7 +239,7 @@ def test_a_second_run_builds_nothing_anew(image: Image, built: Path) -> None:
 
 @pytest.fixture
 def server(image: Image, repository: Path) -> Iterator["subprocess.Popen[str]"]:
-    with image.container(repository, "serve", "--log-verbose=1") as process:
+    with image.container(repository, "serve", "--log-verbose=1", PIKA_ADMIN_KEY="known") as process:
         yield process
 
 
@@ -260,12 +261,22 @@ def test_the_server_takes_over_the_process_and_gets_its_signals(server: "subproc
 def test_the_servers_flags_are_those_of_the_other_target(server: "subprocess.Popen[str]", repository: Path) -> None:
     flags = set(started(server)[3:])
     parts = triton.Installation(Path(), Path(), Path(), ())
-    others = set(triton.command(parts, Path(), repository, Ports())[1:])
+    others = set(triton.command(parts, Path(), repository, Ports(), Access(admin_key="known"))[1:])
     own_to_the_cpu = {"--allow-gpu-metrics=false", "--backend-directory=."} | {
         flag for flag in others if "-address=" in flag or "http" in flag
     }
     own_to_containers = {"--grpc-address=0.0.0.0", "--metrics-address=0.0.0.0", "--allow-http=false", "--log-verbose=1"}
     assert flags == (others - own_to_the_cpu) | own_to_containers
+
+
+def test_without_a_key_of_ones_own_nobody_knows_it(image: Image, repository: Path) -> None:
+    keys = set()
+    for _ in range(2):
+        with image.container(repository, "serve", PIKA_ADMIN_KEY="") as process:
+            (flag,) = [word for word in started(process) if "restricted" in word]
+            keys.add(flag.rpartition(":admin-key=")[2])
+    assert len(keys) == 2
+    assert min(map(len, keys)) >= 36
 
 
 def test_tritonserver_knows_every_flag(server: "subprocess.Popen[str]") -> None:

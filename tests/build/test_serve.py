@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from build import serve, triton
-from build.errors import ManifestError, PortInUseError, ServerError
+from build.errors import ManifestError, PortInUseError, ServerError, SettingError
+from build.server_options import LOOPBACK, Access
 from build.settings import Ports
 from build.triton import Installation
 from tests.support.checkout import Checkout
@@ -24,19 +25,19 @@ INSTALLED = Installation(Path("/triton/bin/tritonserver"), Path("/triton/python"
 @pytest.fixture
 def taken() -> Iterator[int]:
     """A port on which somebody listens."""
-    with socket.create_server((triton.LOOPBACK, 0)) as listener:
+    with socket.create_server((LOOPBACK, 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def test_free_ports_are_fine() -> None:
-    serve.check_ports(serve.free_ports())
+    serve.check_ports(serve.free_ports(), Access())
 
 
 @pytest.mark.parametrize("name", ["grpc_port", "http_port", "metrics_port"])
 def test_a_taken_port_is_refused_with_its_number_and_its_setting(taken: int, name: str) -> None:
     ports = replace(serve.free_ports(), **{name: taken})
     with pytest.raises(PortInUseError) as caught:
-        serve.check_ports(ports)
+        serve.check_ports(ports, Access())
     assert str(caught.value) == f"port {taken} cannot be used (Address already in use): give another one with {name}=NUMBER"
 
 
@@ -59,8 +60,16 @@ def test_nothing_is_started_on_a_repository_that_was_changed(place: Checkout, mo
         never_called()
 
 
+def test_an_address_of_another_machine_is_refused_before_the_start() -> None:
+    # 240.0.0.0/4 is reserved, so no machine has it.
+    with pytest.raises(
+        SettingError, match=r"address=240\.0\.0\.1 is not one of this machine's: `ip address` lists them, 0\.0\.0\.0 is all"
+    ):
+        serve.check_ports(serve.free_ports(), Access("240.0.0.1"))
+
+
 def test_the_server_listens_on_the_loopback_address_only() -> None:
-    flags = triton.command(INSTALLED, Path("/backends"), Path("/repository"), Ports(1, 2, 3))
+    flags = triton.command(INSTALLED, Path("/backends"), Path("/repository"), Ports(1, 2, 3), Access())
     assert flags[:3] == ["/triton/bin/tritonserver", "--model-repository=/repository", "--backend-directory=/backends"]
     for protocol, port in (("grpc", 1), ("http", 2), ("metrics", 3)):
         assert f"--{protocol}-address=127.0.0.1" in flags
@@ -106,7 +115,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
     ended = process("print(*(f'line {i}' for i in range(100)), sep='\\n'); raise SystemExit(3)", log)
     ended.wait()
     with pytest.raises(ServerError) as caught:
-        serve.Server(ended, serve.free_ports(), log).wait_until_ready()
+        serve.Server(ended, serve.free_ports(), Access(), log).wait_until_ready()
     first, *tail = str(caught.value).splitlines()
     assert first == f"tritonserver stopped with status 3 while starting. The end of {log}:"
     assert tail[-1] == "line 99"
@@ -115,7 +124,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
 
 def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
     running = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(running, serve.free_ports(), None)
+    server = serve.Server(running, serve.free_ports(), Access(), None)
     server.stop()
     server.stop()
     assert running.returncode == -signal.SIGTERM
@@ -128,7 +137,7 @@ def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
     while "ignoring" not in log.read_text():
         assert stubborn.poll() is None
         time.sleep(0.01)
-    serve.Server(stubborn, serve.free_ports(), log).stop()
+    serve.Server(stubborn, serve.free_ports(), Access(), log).stop()
     assert stubborn.returncode == -signal.SIGKILL
 
 
@@ -140,7 +149,10 @@ def test_signals_end_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
-def test_the_url_is_that_of_grpc(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "url"), [("127.0.0.1", "127.0.0.1:4711"), ("0.0.0.0", "127.0.0.1:4711"), ("10.0.0.5", "10.0.0.5:4711")]
+)
+def test_the_url_is_where_this_machine_finds_grpc(tmp_path: Path, address: str, url: str) -> None:
     ended = process("", tmp_path / "log")
     ended.wait()
-    assert serve.Server(ended, Ports(4711, 2, 3), None).url == "127.0.0.1:4711"
+    assert serve.Server(ended, Ports(4711, 2, 3), Access(address), None).url == url
