@@ -19,7 +19,10 @@ from build.verify_report import Finding, Outcome
 from build.verify_served import TEMPLATES, Inside
 
 MAX_DIFFERENCE = 0.05
-"""Of a logit, in standard deviations of the reference's logits. fp16 arithmetic makes 0.002, a fault in one layer at least 0.1."""
+"""Of a logit, in standard deviations of the reference's logits.
+
+fp16 arithmetic makes 0.002, a fault in one layer at least 0.4: docs/verify.md.
+"""
 MIN_SAME_TAGS = 0.96
 """Of the prompts. Right engines gave all; two may be undecided between two labels."""
 _SHOWN = 5
