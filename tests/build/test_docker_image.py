@@ -261,10 +261,12 @@ def test_the_server_takes_over_the_process_and_gets_its_signals(server: "subproc
 def test_the_servers_flags_are_those_of_the_other_target(server: "subprocess.Popen[str]", repository: Path) -> None:
     flags = set(started(server)[3:])
     parts = triton.Installation(Path(), Path(), Path(), ())
-    others = set(triton.command(parts, Path(), repository, Ports(), Access(admin_key="known"))[1:])
-    own_to_the_cpu = {"--allow-gpu-metrics=false", "--backend-directory=."} | {
-        flag for flag in others if "-address=" in flag or "http" in flag
-    }
+    others = set(triton.command(parts, Path("/tmp/abc"), repository, Ports(), Access(admin_key="known"))[1:])
+    own_to_the_cpu = {
+        "--allow-gpu-metrics=false",
+        "--backend-directory=/tmp/abc/backends",
+        "--backend-config=python,shm-region-prefix-name=abc-",
+    } | {flag for flag in others if "-address=" in flag or "http" in flag}
     own_to_containers = {"--grpc-address=0.0.0.0", "--metrics-address=0.0.0.0", "--allow-http=false", "--log-verbose=1"}
     assert flags == (others - own_to_the_cpu) | own_to_containers
 
@@ -282,7 +284,7 @@ def test_without_a_key_of_ones_own_nobody_knows_it(image: Image, repository: Pat
 def test_tritonserver_knows_every_flag(server: "subprocess.Popen[str]") -> None:
     installed = triton.installation()
     line = [str(installed.server), "--help"]
-    usage = subprocess.run(line, env=triton.environment(installed), capture_output=True, text=True, check=False)
+    usage = subprocess.run(line, env=triton.environment(installed, Path()), capture_output=True, text=True, check=False)
     known = set(re.findall(r"--[a-z-]+", usage.stdout + usage.stderr))
     assert {flag.partition("=")[0] for flag in started(server)[3:]} <= known
 

@@ -69,8 +69,8 @@ def test_an_address_of_another_machine_is_refused_before_the_start() -> None:
 
 
 def test_the_server_listens_on_the_loopback_address_only() -> None:
-    flags = triton.command(INSTALLED, Path("/backends"), Path("/repository"), Ports(1, 2, 3), Access())
-    assert flags[:3] == ["/triton/bin/tritonserver", "--model-repository=/repository", "--backend-directory=/backends"]
+    flags = triton.command(INSTALLED, Path("/tmp/abc"), Path("/repository"), Ports(1, 2, 3), Access())
+    assert flags[:3] == ["/triton/bin/tritonserver", "--model-repository=/repository", "--backend-directory=/tmp/abc/backends"]
     for protocol, port in (("grpc", 1), ("http", 2), ("metrics", 3)):
         assert f"--{protocol}-address=127.0.0.1" in flags
         assert f"--{protocol}-port={port}" in flags
@@ -80,12 +80,12 @@ def test_the_server_listens_on_the_loopback_address_only() -> None:
 def test_the_stub_finds_this_python_and_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "/mine")
     monkeypatch.setenv("PATH", "/bin")
-    environment = triton.environment(INSTALLED)
+    environment = triton.environment(INSTALLED, Path("/tmp/abc"))
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
     assert environment["LD_LIBRARY_PATH"] == "/a:/b:/mine"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     monkeypatch.delenv("LD_LIBRARY_PATH")
-    assert triton.environment(INSTALLED)["LD_LIBRARY_PATH"] == "/a:/b"
+    assert triton.environment(INSTALLED, Path("/tmp/abc"))["LD_LIBRARY_PATH"] == "/a:/b"
 
 
 def test_a_backend_folder_holds_the_backend_and_the_stub(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_backend_folder_holds_the_backend_and_the_stub(tmp_path: Path) -> None
     (backend / "__pycache__").mkdir(parents=True)
     for path in (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", tmp_path / "triton_python_backend_stub"):
         path.touch()
-    triton.make_backends(Installation(Path("x"), backend, tmp_path / "triton_python_backend_stub", ()), tmp_path / "backends")
+    triton.make_backends(Installation(Path("x"), backend, tmp_path / "triton_python_backend_stub", ()), tmp_path)
     made = {path.name: path.resolve() for path in (tmp_path / "backends" / "python").iterdir()}
     assert made.keys() == {"libtriton_python.so", "triton_python_backend_utils.py", "triton_python_backend_stub"}
     assert made["libtriton_python.so"] == backend / "libtriton_python.so"
@@ -115,7 +115,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
     ended = process("print(*(f'line {i}' for i in range(100)), sep='\\n'); raise SystemExit(3)", log)
     ended.wait()
     with pytest.raises(ServerError) as caught:
-        serve.Server(ended, serve.free_ports(), Access(), log).wait_until_ready()
+        serve.Server(ended, serve.free_ports(), Access(), log, tmp_path).wait_until_ready()
     first, *tail = str(caught.value).splitlines()
     assert first == f"tritonserver stopped with status 3 while starting. The end of {log}:"
     assert tail[-1] == "line 99"
@@ -124,7 +124,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
 
 def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
     running = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(running, serve.free_ports(), Access(), None)
+    server = serve.Server(running, serve.free_ports(), Access(), None, tmp_path)
     server.stop()
     server.stop()
     assert running.returncode == -signal.SIGTERM
@@ -137,7 +137,7 @@ def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
     while "ignoring" not in log.read_text():
         assert stubborn.poll() is None
         time.sleep(0.01)
-    serve.Server(stubborn, serve.free_ports(), Access(), log).stop()
+    serve.Server(stubborn, serve.free_ports(), Access(), log, tmp_path).stop()
     assert stubborn.returncode == -signal.SIGKILL
 
 
@@ -155,4 +155,4 @@ def test_signals_end_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
 def test_the_url_is_where_this_machine_finds_grpc(tmp_path: Path, address: str, url: str) -> None:
     ended = process("", tmp_path / "log")
     ended.wait()
-    assert serve.Server(ended, Ports(4711, 2, 3), Access(address), None).url == url
+    assert serve.Server(ended, Ports(4711, 2, 3), Access(address), None, tmp_path).url == url

@@ -1,6 +1,7 @@
 """The whole pipeline, built once, and the real tritonserver on free ports."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pika_tagger import TaggerClient
 
 MODEL = settings.model("pika-tiny")
 EVALUATION = ROOT / "tests" / "data" / "eval_dialogues.jsonl"
+
+slow = pytest.mark.skipif("PIKA_SLOW_TESTS" not in os.environ, reason="only with PIKA_SLOW_TESTS=1")
 
 
 def doit(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -17,7 +17,7 @@ from build import certificates
 from build.errors import ServerError
 from build.serve import Server, free_ports, running
 from build.server_options import GRPC_KEY_HEADER, LOOPBACK, RESTRICTED, Access, Tls
-from tests.e2e.conftest import doit
+from tests.e2e.conftest import doit, slow
 from tests.support.closed_doors import GRPC, HTTP, READ_ONLY, grpc_key, http_status
 from tests.support.engine_client import tensors
 
@@ -35,7 +35,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["TLS", "mutual TLS"])
+@pytest.fixture(scope="module", params=[pytest.param("TLS", marks=slow), "mutual TLS"])
 def encrypted(request: pytest.FixtureRequest, repository: Path, trial: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that listens to everybody, with TLS or with mutual TLS."""
     tls = Tls(trial / "server.pem", trial / "server-key.pem", trial / "authority.pem" if request.param == "mutual TLS" else None)
@@ -189,7 +189,7 @@ def test_doit_refuses_a_public_address_in_one_line(repository: Path) -> None:
 def test_a_server_that_speaks_no_tls_is_not_ready_for_it(server: Server, trial: Path) -> None:
     expected = Access(tls=Tls(trial / "server.pem", trial / "server-key.pem"))
     with pytest.raises(ServerError, match=f"no tag from {LOOPBACK}:{server.ports.grpc_port}"):
-        Server(server.process, server.ports, expected, None).wait_until_ready(timeout_s=0.1)
+        Server(server.process, server.ports, expected, None, server.scratch).wait_until_ready(timeout_s=0.1)
 
 
 def test_on_the_machine_itself_http_asks_for_no_certificate(encrypted: Server) -> None:
