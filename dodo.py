@@ -206,7 +206,7 @@ def task_model_repository() -> dict[str, Any]:
 
 
 def task_serve() -> dict[str, Any]:
-    """run tritonserver on the model repository, in the foreground"""
+    """run tritonserver on the model repository in the foreground, and again if it fails"""
     return command_task(lambda: serve.serve(MODEL, TARGET, PORTS, ACCESS), f"tritonserver over {REPOSITORY} on {PORTS}, {ACCESS}")
 
 

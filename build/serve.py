@@ -164,7 +164,7 @@ class Launcher:
 
     def start(self) -> Server:
         """Start one; that it gives tags is the caller's to wait for."""
-        process = _start(self._command, triton.environment(self._installed, self._scratch), self._stream)
+        process = start_process(self._command, triton.environment(self._installed, self._scratch), self._stream)
         self.latest = Server(process, self._ports, self._access, self._log, self._scratch)
         return self.latest
 
@@ -246,7 +246,8 @@ def _where(access: Access, ports: Ports) -> str:
     return f"gRPC {access.address}:{ports.grpc_port}{encryption}, HTTP {plain}:{ports.http_port}, metrics {plain}:{ports.metrics_port}"
 
 
-def _start(command: list[str], environment: dict[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+def start_process(command: list[str], environment: dict[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    """Start a server in a session and process group of its own; it is told to stop when the calling thread ends, however that happens."""
     libc = ctypes.CDLL(None)
 
     def die_with_parent() -> None:

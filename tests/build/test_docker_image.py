@@ -141,6 +141,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     packages = f"import sys; sys.path[1:1] = {[str(made.packages), str(made.home / 'client')]!r}"
     doit = f"#!{sys.executable} -S\n{packages}\nfrom doit.doit_cmd import DoitMain\nsys.exit(DoitMain().run(sys.argv[1:]))\n"
     script(made.home / "venv" / "bin" / "doit", doit)
+    module = "import runpy\nassert sys.argv.pop(1) == '-m'\nsys.path[0] = ''\nrunpy.run_module(sys.argv.pop(1), run_name='__main__')\n"
+    script(made.home / "venv" / "bin" / "python", f"#!{sys.executable} -S\n{packages}\n{module}")
     # What the system's Python is asked with -c, it is asked about TensorRT-LLM.
     script(made.tools / "python3", f'#!/bin/sh\n[ "$1" = -c ] && echo "$VERSIONS" || exec {sys.executable} -S "$@"\n')
     script(made.tools / "nvidia-smi", '#!/bin/sh\necho "$GPU"\n')
@@ -251,11 +253,17 @@ def started(process: "subprocess.Popen[str]") -> list[str]:
     return line.split()
 
 
-def test_the_server_takes_over_the_process_and_gets_its_signals(server: "subprocess.Popen[str]") -> None:
-    assert started(server)[:3] == ["started", str(server.pid), "false"]  # the tagger's tokenizer is to start no threads
+def test_the_server_gets_the_signals_and_its_status_is_passed_on(server: "subprocess.Popen[str]") -> None:
+    assert started(server)[2] == "false"  # the tagger's tokenizer is to start no threads
     server.send_signal(signal.SIGTERM)
     assert server.communicate(timeout=PATIENCE_S)[0] == "told to stop\n"
     assert server.returncode == 7
+
+
+def test_a_server_that_is_killed_ends_the_container_with_the_reason(server: "subprocess.Popen[str]") -> None:
+    os.kill(int(started(server)[1]), signal.SIGKILL)
+    assert "docker starts the container again" in server.communicate(timeout=PATIENCE_S)[1]
+    assert server.returncode == 128 + signal.SIGKILL
 
 
 def test_the_servers_flags_are_those_of_the_other_target(server: "subprocess.Popen[str]", repository: Path) -> None:

@@ -47,7 +47,7 @@ def never_called(*_: object) -> None:
 
 def test_nothing_is_started_on_a_taken_port(place: Checkout, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": ""})
-    monkeypatch.setattr(serve, "_start", never_called)
+    monkeypatch.setattr(serve, "start_process", never_called)
     with pytest.raises(PortInUseError), serve.running(repository, replace(serve.free_ports(), grpc_port=taken), None):
         never_called()
 
@@ -55,7 +55,7 @@ def test_nothing_is_started_on_a_taken_port(place: Checkout, taken: int, monkeyp
 def test_nothing_is_started_on_a_repository_that_was_changed(place: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": "abc"})
     (repository / "tagger" / "config.pbtxt").write_text("xyz")
-    monkeypatch.setattr(serve, "_start", never_called)
+    monkeypatch.setattr(serve, "start_process", never_called)
     with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, serve.free_ports(), None):
         never_called()
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from build import ROOT, watch
+from build import ROOT, health, triton, watch
 from build.serve import free_ports
+from build.server_options import Access
 from build.settings import Ports
 from pika_tagger import TaggerClient, TaggerError
 from tests.e2e.conftest import MODEL, slow
@@ -50,8 +51,12 @@ class Served:
 
     def server_pid(self) -> int:
         """The tritonserver that runs now."""
-        marker = f"--grpc-port={self.ports.grpc_port}".encode()
-        (pid,) = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if marker in read(path).split(b"\0")]
+        marker, found = f"--grpc-port={self.ports.grpc_port}".encode(), []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            words = read(path).split(b"\0")
+            if words[0].endswith(b"/tritonserver") and marker in words:
+                found.append(int(path.parent.name))
+        (pid,) = found
         return pid
 
     def times_ready(self) -> int:
@@ -91,6 +96,17 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
+
+
+def test_the_engines_work_is_counted_whoever_asked_for_it(served: Served) -> None:
+    before = health.requests_done(Access(), served.ports)
+    assert before is not None
+    with TaggerClient(served.url) as client:
+        for _ in range(3):
+            client.health()
+    after = health.requests_done(Access(), served.ports)
+    assert after is not None
+    assert after >= before + 3
 
 
 def victim(served: Served, name: str) -> int:
@@ -158,3 +174,25 @@ def test_tags_that_have_begun_are_answered_when_it_is_told_to_stop(served: Serve
     assert [(error.status, "the server is stopping" in str(error)) for error in refused] == [("UNAVAILABLE", True)] * THREADS
     assert served.process.wait(PATIENCE_S) == 0
     assert not served.calls_itself_ready()
+
+
+def test_a_container_ends_when_its_server_is_half_alive(repository: Path, tmp_path: Path) -> None:
+    installed, ports = triton.installation(), free_ports()
+    triton.make_backends(installed, tmp_path)
+    command = triton.command(installed, tmp_path, repository, ports, Access())
+    line = [sys.executable, "-m", "build.serve_container", *command]
+    environment = triton.environment(installed, tmp_path) | {"PYTHONPATH": str(ROOT / "client")}
+    output = tmp_path / "output"
+    with output.open("wb") as stream:
+        process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        with TaggerClient(f"127.0.0.1:{ports.grpc_port}") as client:
+            client.wait_until_ready(PATIENCE_S)
+        os.kill(victim(Served(process, ports, output), "tensorrt_llm"), signal.SIGKILL)
+        assert process.wait(PATIENCE_S) == 1
+    finally:
+        process.kill()
+        process.wait()
+    last = output.read_text(errors="replace").splitlines()[-1]
+    assert last.startswith("error: the stub of ")
+    assert last.endswith("; docker starts the container again")
