@@ -55,7 +55,8 @@ def until_failure(server_pid: int, probe: Callable[[], object], requests_done: C
                 return f"{name} has ended"
             held.callback(os.close, descriptor)
             names[descriptor] = name
-        failures, before, wait_s = 0, None, INTERVAL_S
+        failures, wait_s = 0, INTERVAL_S
+        before: int | None = None
         while True:
             ended, _, _ = select.select(names, [], [], wait_s)
             if ended:
@@ -63,11 +64,13 @@ def until_failure(server_pid: int, probe: Callable[[], object], requests_done: C
             started_s = time.monotonic()
             try:
                 probe()
-                failures = 0
+                failures, before = 0, None
             except ServerError as error:
                 now = requests_done()
                 works = isinstance(error, OverloadedError) and now is not None and before is not None and now > before
-                failures, before = 1 if works else failures + 1, now
+                failures = 1 if works else failures + 1
+                # With too much to do the count may come too late, too: then it is compared with the one before that.
+                before = before if now is None else now
                 if failures == FAILED_PROBES:
                     return f"no tag came back {FAILED_PROBES} times in a row, at last because: {error}"
             wait_s = max(started_s + INTERVAL_S - time.monotonic(), 0)

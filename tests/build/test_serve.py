@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from build import serve, triton
+from build import health, serve, triton, watch
 from build.errors import ManifestError, PortInUseError, ServerError, SettingError
 from build.server_options import LOOPBACK, Access
 from build.settings import Ports
@@ -84,6 +84,7 @@ def test_the_stub_finds_this_python_and_its_libraries(monkeypatch: pytest.Monkey
     assert environment["PATH"] == f"{Path(sys.executable).parent}:/bin"
     assert environment["LD_LIBRARY_PATH"] == "/a:/b:/mine"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
+    assert environment["PIKA_STOPPING_FILE"] == "/tmp/abc/stopping"  # the tagger's own name for it
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert triton.environment(INSTALLED, Path("/tmp/abc"))["LD_LIBRARY_PATH"] == "/a:/b"
 
@@ -139,6 +140,44 @@ def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
         time.sleep(0.01)
     serve.Server(stubborn, serve.free_ports(), Access(), log, tmp_path).stop()
     assert stubborn.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_server_leaves_in_shared_memory_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, scratch = tmp_path / "shm", tmp_path / "pika-tritonserver-1"
+    memory.mkdir()
+    monkeypatch.setattr(triton, "_SHARED_MEMORY", memory)
+    (flag,) = [
+        word.partition("shm-region-prefix-name=")[2]
+        for word in triton.command(INSTALLED, scratch, tmp_path, Ports(), Access())
+        if "shm-region" in word
+    ]
+    for name in (f"{flag}a", f"{flag}b", "pika-tritonserver-10-a", "triton_python_backend_shm_region_a"):
+        (memory / name).touch()
+    server = serve.Server(process("import time; time.sleep(60)", tmp_path / "log"), Ports(), Access(), None, scratch)
+    server.kill()
+    assert server.process.returncode == -signal.SIGKILL
+    assert {path.name for path in memory.iterdir()} == {"pika-tritonserver-10-a", "triton_python_backend_shm_region_a"}
+
+
+@pytest.mark.parametrize(("script", "has_crashed"), [("import os; os.abort()", True), ("raise SystemExit(1)", False), ("", False)])
+def test_a_crash_is_told_from_giving_up(tmp_path: Path, script: str, has_crashed: bool) -> None:
+    ended = process(script, tmp_path / "log")
+    ended.wait()
+    assert serve.Server(ended, Ports(), Access(), None, tmp_path).has_crashed is has_crashed
+
+
+def test_a_stub_that_ends_while_the_server_calls_itself_ready_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "stubs_of", lambda _: [watch.Stub(1, "the stub of tagger", True)])
+    starting = process("import time; time.sleep(60)", tmp_path / "log")
+    server = serve.Server(starting, serve.free_ports(), Access(), None, tmp_path)
+    try:
+        with pytest.raises(ServerError, match="no tag came back within"):  # models are still being loaded
+            server.wait_until_ready(timeout_s=0.1)
+        monkeypatch.setattr(health, "requests_done", lambda *_: 0)
+        with pytest.raises(ServerError, match="the stub of tagger has ended while starting"):
+            server.wait_until_ready()
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,21 @@ def test_the_engines_work_is_counted_whoever_asked_for_it(served: Served) -> Non
     after = health.requests_done(Access(), served.ports)
     assert after is not None
     assert after >= before + 3
+
+
+@slow
+def test_a_server_with_too_much_to_do_is_left_alone(served: Served) -> None:
+    # Whoever comes waits for all others, for longer than a probe does; several times as long as it takes to find a failure.
+    def ask(times: int) -> None:
+        with TaggerClient(served.url, timeout_s=PATIENCE_S) as client:
+            for _ in range(times):
+                client.tag(user_last_message="2+2=4", pika_response="Chính xác!", strategy="json")
+
+    server_pid = served.server_pid()
+    with ThreadPoolExecutor(100) as callers:
+        list(callers.map(ask, [7] * 100))
+    assert served.server_pid() == server_pid
+    assert served.times_ready() == 1
 
 
 def victim(served: Served, name: str) -> int:
