@@ -61,7 +61,8 @@ def supervise(launch: Callable[[], Supervised], say: Callable[[str], None], read
         except ServerError as error:
             if not (has_been_ready or server.has_crashed):
                 raise
-            reason = str(error).splitlines()[0]
+            # The end of the log is not for the terminal.
+            reason = str(error).splitlines()[0].removesuffix(server.log_tail().partition("\n")[0])
         server.kill()
         if restarts == len(PAUSES_S):
             raise ServerError(f"tritonserver was started again {restarts} times and failed again: {reason}{server.log_tail()}")
