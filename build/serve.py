@@ -30,6 +30,7 @@ START_TIMEOUT_S = 120.0
 DRAIN_S = 1.0
 """From when new tags are refused to when the server is told to stop: as long as a client waits for a tag unless it is told otherwise."""
 _PR_SET_PDEATHSIG = 1
+_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES = 20
 _POLL_S = 0.1
 
@@ -60,7 +61,9 @@ class Server:
         """
         give_up = time.monotonic() + timeout_s
         with health.probing(self.access, self.ports) as probe:
-            while True:
+            # The first answer of each instance takes several times as long as any later one. What is served here is always target cpu.
+            missing = 1 + tagger_instances(settings.target("cpu"))
+            while missing:
                 if self.process.poll() is not None:
                     raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self.log_tail()}")
                 try:
@@ -74,10 +77,7 @@ class Server:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self.log_tail()}") from error
                     time.sleep(_POLL_S)
                 else:
-                    # The first answer of each takes several times as long as any later one. What is served here is always target cpu.
-                    for _ in range(tagger_instances(settings.target("cpu"))):
-                        probe()
-                    return
+                    missing -= 1
 
     def wait_until_failure(self) -> str:
         """Block until a process of the server has ended or no tags come, and say which."""
@@ -164,8 +164,9 @@ class Launcher:
 
     def start(self) -> Server:
         """Start one; that it gives tags is the caller's to wait for."""
-        process = start_process(self._command, triton.environment(self._installed, self._scratch), self._stream)
-        self.latest = Server(process, self._ports, self._access, self._log, self._scratch)
+        with uninterrupted():
+            process = start_process(self._command, triton.environment(self._installed, self._scratch), self._stream)
+            self.latest = Server(process, self._ports, self._access, self._log, self._scratch)
         return self.latest
 
 
@@ -222,6 +223,16 @@ def serve(model: Model, target: Target, ports: Ports, access: Access) -> None:
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back what would end an `interruptible` block until what is started in this one is known to whoever stops it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it holds is released."""
 
@@ -252,6 +263,7 @@ def start_process(command: list[str], environment: dict[str, str], log: IO[bytes
 
     def die_with_parent() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING_SIGNALS)  # those that the caller holds back
 
     return subprocess.Popen(
         command,

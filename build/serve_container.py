@@ -12,7 +12,7 @@ from pathlib import Path
 
 from build import triton
 from build.errors import ServerError
-from build.serve import Server, interruptible, start_process
+from build.serve import Server, interruptible, start_process, uninterrupted
 from build.server_options import Access
 from build.settings import Ports
 
@@ -26,30 +26,25 @@ def main(command: list[str]) -> int:
     with interruptible(), tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as folder:
         scratch = Path(folder)
         environment = os.environ | {triton.STOPPING_FILE: str(triton.stopping_file(scratch))}
-        server = Server(start_process(command, environment, None), ports, Access(), None, scratch)
+        is_ready = False
         try:
-            return _watched(server)
-        finally:
-            server.kill()
-
-
-def _watched(server: Server) -> int:
-    is_ready = False
-    try:
-        # Nobody knows how long an engine takes to load. Until then docker's health check says that there are no tags.
-        server.wait_until_ready(timeout_s=math.inf)
-        is_ready = True
-        reason = server.wait_until_failure()
-    except ServerError as error:
-        reason = str(error)
-    except KeyboardInterrupt:
-        if is_ready:
-            server.drain()
-        server.stop()
-        return _status(server)
-    ended_by_itself = server.process.poll() is not None
-    print(f"error: {reason}; docker starts the container again", file=sys.stderr, flush=True)
-    return _status(server) if ended_by_itself else _FAILED
+            with uninterrupted():
+                server = Server(start_process(command, environment, None), ports, Access(), None, scratch)
+            # Nobody knows how long an engine takes to load. Until then docker's health check says that there are no tags.
+            server.wait_until_ready(timeout_s=math.inf)
+            is_ready = True
+            reason = server.wait_until_failure()
+        except ServerError as error:
+            reason = str(error)
+        except KeyboardInterrupt:
+            if is_ready:
+                server.drain()
+            server.stop()
+            return _status(server)
+        ended_by_itself = server.process.poll() is not None
+        server.kill()
+        print(f"error: {reason}; docker starts the container again", file=sys.stderr, flush=True)
+        return _status(server) if ended_by_itself else _FAILED
 
 
 def _status(server: Server) -> int:

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -195,3 +196,18 @@ def test_the_url_is_where_this_machine_finds_grpc(tmp_path: Path, address: str, 
     ended = process("", tmp_path / "log")
     ended.wait()
     assert serve.Server(ended, Ports(4711, 2, 3), Access(address), None, tmp_path).url == url
+
+
+def test_what_is_started_is_known_before_an_interruption_is_felt_and_feels_it_itself(tmp_path: Path) -> None:
+    known, log = [], tmp_path / "log"
+    line = [sys.executable, "-c", "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"]
+
+    def start() -> None:
+        with log.open("wb") as stream, serve.uninterrupted():
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            known.append(serve.start_process(line, dict(os.environ), stream))
+
+    with pytest.raises(KeyboardInterrupt), serve.interruptible():
+        start()
+    assert known[0].wait() == 0
+    assert log.read_text() == "set()\n"
