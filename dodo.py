@@ -8,9 +8,9 @@
     doit dry_run=yes build_engine               say what would be done, do nothing
     doit model=phi-3-mini target=l4 doctor      what this machine can do, and how to mend what it cannot
 
-Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for evaluate data
-and limits; for finetune data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what
-they made.
+Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for serve address,
+insecure, tls_certificate, tls_key, tls_clients and admin_key_file; for evaluate data and limits; for finetune data and steps. source,
+revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -30,6 +30,7 @@ from doit.tools import Interactive, config_changed
 from build import (
     ROOT,
     calibration,
+    certificates,
     convert,
     demo,
     download,
@@ -42,8 +43,8 @@ from build import (
     quantize,
     repository,
     serve,
+    server_options,
     settings,
-    triton,
     trtllm_build,
     trtllm_layout,
     verify,
@@ -79,6 +80,14 @@ try:
     DECOUPLED = settings.yes_or_no("decoupled", kept(REPOSITORY, "decoupled")[0] or "no")
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     AS_JSON = settings.yes_or_no("json", get_var("json", "no"))
+    ACCESS = server_options.access(
+        address=get_var("address", server_options.LOOPBACK),
+        insecure=settings.yes_or_no("insecure", get_var("insecure", "no")),
+        certificate=get_var("tls_certificate", ""),
+        private_key=get_var("tls_key", ""),
+        client_authority=get_var("tls_clients", ""),
+        admin_key_file=get_var("admin_key_file", ""),
+    )
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
 except PipelineError as error:
     sys.exit(f"error: {error}")
@@ -199,8 +208,16 @@ def task_model_repository() -> dict[str, Any]:
 
 
 def task_serve() -> dict[str, Any]:
-    """run tritonserver on the model repository, in the foreground"""
-    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}")
+    """run tritonserver on the model repository in the foreground, and again if it fails"""
+    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS, ACCESS), f"tritonserver over {REPOSITORY} on {PORTS}, {ACCESS}")
+
+
+def task_certificates() -> dict[str, Any]:
+    """make certificates in checkpoints/certificates, to try TLS and mutual TLS with"""
+    folder = settings.CHECKPOINTS / "certificates"
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, f"{folder} would be made anew")]}
+    return {"actions": [guarded(lambda: certificates.make(folder))], "uptodate": [False]}
 
 
 def task_demo() -> dict[str, Any]:
@@ -219,7 +236,7 @@ def task_evaluate() -> dict[str, Any]:
 
 def task_verify() -> dict[str, Any]:
     """ask a server whether its engine is the one of our checkpoint; or with json=yes"""
-    arguments = ["--model", MODEL.name, "--target", TARGET.name, "--gpu", str(GPU), "--url", f"{triton.LOOPBACK}:{PORTS.grpc_port}"]
+    arguments = ["--model", MODEL.name, "--target", TARGET.name, "--gpu", str(GPU), "--url", f"{server_options.LOOPBACK}:{PORTS.grpc_port}"]
     if DRY_RUN:
         return {"actions": [functools.partial(say, shlex.join(["python", "-m", "build.verify", *arguments]))]}
 

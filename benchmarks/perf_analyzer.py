@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from build import ROOT, settings, triton  # noqa: E402
 from build.evaluate import DIALOGUES  # noqa: E402
 from build.serve import Server, free_ports, running  # noqa: E402
+from build.server_options import GRPC_KEY_HEADER  # noqa: E402
 
 REQUIREMENT = ROOT / "requirements" / "perf_analyzer.txt"
 IN_WHEEL = ".data/data/bin/perf_analyzer"
@@ -92,6 +93,7 @@ def measure(binary: Path, server: Server, model: str, rows: Rows, concurrency: i
         data.write_text(json.dumps({"data": rows}), encoding="utf-8")
         command: list[str | Path] = [binary, "-m", model, "-u", server.url, "-i", "grpc", "--async", "--input-data", data, "-f", report]
         command += ["--concurrency-range", f"{concurrency}:{concurrency}", "--stability-percentage", str(STABLE_WITHIN_PERCENT)]
+        command += ["-H", f"{GRPC_KEY_HEADER}:{server.access.admin_key}"]  # it reads statistics
         command += ["--measurement-mode", "count_windows", "--measurement-request-count", str(requests)]
         environment = {**os.environ, "LD_LIBRARY_PATH": str(binary.parent)}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -4,22 +4,20 @@ What the commands do is in `cli`. A flag that several commands share is added to
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pika_tagger import __version__
+from pika_tagger import __version__, _connection
 from pika_tagger._settings import DEFAULT_URL
 
-URL_VARIABLE = "PIKA_TAGGER_URL"
 STRATEGIES = ("codes", "words", "json")
 
 _COMMANDS = ("tag", "eval", "bench", "health")
-_OPTIONS_WITH_VALUE = ("--url", "--before", "--strategy")
+_OPTIONS_WITH_VALUE = (*_connection.OPTIONS_WITH_VALUE, "--before", "--strategy")
 
 _EPILOG = f"""\
-settings: flag, then environment ({URL_VARIABLE}), then default ({DEFAULT_URL})
+settings: flag, then environment ({_connection.URL_VARIABLE}), then default ({DEFAULT_URL})
 
 exit status:
   0    all done
@@ -44,8 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pika-tag {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    common.add_argument("--url", metavar="HOST:PORT", default=url, help=f"gRPC endpoint of Triton (now {url})")
+    _connection.add(common)
     asking = argparse.ArgumentParser(add_help=False, parents=[common])
     asking.add_argument("--strategy", choices=STRATEGIES, help="how the model is asked (default: as the server is set)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{tag,eval,bench,health}")

@@ -28,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pika_tagger import __version__, _arguments, _bench_command, _evaluate, _files, _labelled, _outcomes, _render
+from pika_tagger import __version__, _arguments, _bench_command, _connection, _evaluate, _files, _labelled, _outcomes, _render
 from pika_tagger import _bench as _figures_of_bench
 from pika_tagger._client import TaggerClient
 from pika_tagger._errors import InvalidRequestError, InvalidSettingError, TaggerError
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows `?` and goes on
     try:
-        with TaggerClient(arguments.url, budget_ms=math.inf, on_failure="raise") as tagger:
+        with _connected(arguments) as tagger:
             status = _COMMANDS[arguments.command](tagger, arguments)
             sys.stdout.flush()
             return status
@@ -56,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does; Python must not try to flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+
+
+def _connected(arguments: argparse.Namespace) -> TaggerClient:
+    tls, metadata = _connection.tls(arguments), _connection.metadata(arguments)
+    return TaggerClient(arguments.url, budget_ms=math.inf, on_failure="raise", tls=tls, metadata=metadata)
 
 
 def _tag(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
@@ -149,7 +154,7 @@ def _bench(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     runs = list(_render.progress(_bench_command.runs(tagger, arguments, dialogues), wanted, sys.stderr, unit="run"))
     for line in _figures_of_bench.table(runs):
         print(line)
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items() if name != "metadata"}
     status = OK
     try:
         if arguments.json is not None:

@@ -9,6 +9,8 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from pika_tagger import InvalidSettingError, TaggerClient, TaggerConnectionError, Tls
+from pika_tagger._connection import VARIABLES
+from pika_tagger.cli import main
 from tests.client.fake_server import FakeServer
 from tests.client.twins import Make
 
@@ -169,3 +171,62 @@ def test_a_secret_is_never_shown(server: FakeServer, make: Make) -> None:
 def test_metadata_that_cannot_be_sent_is_refused_at_once(make: Make, metadata: dict[str, str]) -> None:
     with pytest.raises(InvalidSettingError, match="metadata"):
         make("gpu-box:8001", metadata=metadata)
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Without any setting of pika-tag in it."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("by_flag", [True, False], ids=["flag", "environment"])
+def test_the_command_proves_who_it_is(authority: Authority, environment: pytest.MonkeyPatch, by_flag: bool) -> None:
+    files = {
+        "--tls-authority": authority.root,
+        "--tls-certificate": authority.certificate("robot"),
+        "--tls-key": authority.key("robot"),
+    }
+    flags = [str(word) for pair in files.items() for word in pair] if by_flag else []
+    if not by_flag:
+        for flag, file in files.items():
+            environment.setenv(f"PIKA_TAGGER_{flag.removeprefix('--').replace('-', '_').upper()}", str(file))
+    with FakeServer(credentials=credentials(authority, "addressed", mutual=True)) as server:
+        assert main([*flags, "health", "--url", server.url]) == 0
+
+
+def test_the_command_trusts_no_authority_that_grpc_does_not_know(
+    authority: Authority, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeServer(credentials=credentials(authority, "addressed", mutual=False)) as server:
+        assert main(["health", "--url", server.url, "--tls"]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_metadata_of_the_command_comes_from_flags_and_before_that_from_the_environment(
+    server: FakeServer, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("PIKA_TAGGER_METADATA", "authorization=Bearer 7\nkey=a=b\n")
+    assert main(["health", "--url", server.url, "--metadata", "authorization=Bearer 8", "--metadata", "other=c"]) == 0
+    (sent,) = server.metadata
+    assert (sent["authorization"], sent["key"], sent["other"]) == ("Bearer 8", "a=b", "c")
+
+
+def test_metadata_without_a_name_is_refused_and_not_shown(
+    server: FakeServer, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("PIKA_TAGGER_METADATA", "Bearer 7")
+    assert main(["health", "--url", server.url]) == 2
+    said = capsys.readouterr().err
+    assert "PIKA_TAGGER_METADATA has something without '=': give NAME=VALUE" in said
+    assert "Bearer" not in said
+    assert server.requests == []
+
+
+def test_metadata_is_not_written_into_a_report(server: FakeServer, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file, out = tmp_path / "said.jsonl", tmp_path / "bench.json"
+    file.write_text('{"user_last_message": "a", "pika_response": "b"}\n')
+    command = ["bench", str(file), "--url", server.url, "--requests", "2", "--json", str(out), "--metadata", "authorization=Bearer 7"]
+    assert main(command) == 0
+    assert "Bearer" not in out.read_text()

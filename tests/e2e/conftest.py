@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pika_tagger import TaggerClient
 
 MODEL = settings.model("pika-tiny")
 EVALUATION = ROOT / "tests" / "data" / "eval_dialogues.jsonl"
+
+slow = pytest.mark.skipif("PIKA_SLOW_TESTS" not in os.environ, reason="only with PIKA_SLOW_TESTS=1")
 
 
 def doit(*arguments: str) -> "subprocess.CompletedProcess[str]":

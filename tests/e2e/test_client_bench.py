@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from build.serve import Server
+from build.server_options import GRPC_KEY_HEADER
 from pika_tagger.cli import main
 from tests.e2e.conftest import EVALUATION
 
@@ -19,6 +20,8 @@ def test_triton_counts_what_was_asked_and_a_cold_prefix_costs_the_engine_one_mor
         str(EVALUATION),
         "--url",
         server.url,
+        "--metadata",
+        f"{GRPC_KEY_HEADER}={server.access.admin_key}",
         "--requests",
         "30",
         "--concurrency",

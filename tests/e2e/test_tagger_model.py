@@ -8,8 +8,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from build import triton
 from build.serve import Server
+from build.server_options import LOOPBACK
 from one_pass import Task
 from tests.e2e.conftest import MODEL
 
@@ -80,7 +80,7 @@ def test_bad_requests_are_invalid_arguments(server: Server, fields: dict[str, li
 
 def test_plain_http_works(server: Server) -> None:
     body = json.dumps({"user_last_message": "2+2=4", "pika_response": "Chính xác! Cậu giỏi quá!"}).encode()
-    url = f"http://{triton.LOOPBACK}:{server.ports.http_port}/v2/models/tagger/generate"
+    url = f"http://{LOOPBACK}:{server.ports.http_port}/v2/models/tagger/generate"
     with urllib.request.urlopen(url, body) as response:
         answer = json.load(response)
     assert answer["emotion_name"] in ("proud", "thats_right")

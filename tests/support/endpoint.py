@@ -4,8 +4,8 @@ import re
 import time
 import urllib.request
 
-from build import triton
 from build.serve import Server
+from build.server_options import LOOPBACK
 
 Samples = dict[str, float]
 _UNTOLD_S = 0.6
@@ -14,7 +14,7 @@ _UNTOLD_S = 0.6
 
 def text(server: Server) -> str:
     """What Prometheus would read."""
-    with urllib.request.urlopen(f"http://{triton.LOOPBACK}:{server.ports.metrics_port}/metrics") as response:
+    with urllib.request.urlopen(f"http://{LOOPBACK}:{server.ports.metrics_port}/metrics") as response:
         read: bytes = response.read()
     return read.decode()
 

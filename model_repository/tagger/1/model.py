@@ -7,6 +7,7 @@ dialogue text.
 
 import gc
 import json
+import os
 import time
 import traceback
 from dataclasses import dataclass
@@ -65,12 +66,18 @@ class TritonPythonModel:
         self._default_strategy = parameters["strategy"]
         self._metrics = Metrics(task.label_names, FLAG_WORDS)
         self._engine = TritonEngine(parameters["engine_decoupled"] == "true", tokens_per_block, self._metrics.passed)
+        # Named by who started the server: docs/serving.md. Its absence is asked for in microseconds.
+        self._stopping = os.environ.get("PIKA_STOPPING_FILE", "")
         # Everything loaded so far lives as long as the process; the collector need not look at it between requests.
         gc.collect()
         gc.freeze()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer each request by itself: one that fails does not touch its neighbours."""
+        if os.path.exists(self._stopping):  # noqa: PTH110, a Path would take three times as long
+            return [_refusal("the server is stopping: ask another one, or this one in a moment", pb_utils.TritonError.UNAVAILABLE)] * len(
+                requests
+            )
         return [self._respond(request) for request in requests]
 
     def finalize(self) -> None:
@@ -113,7 +120,11 @@ class TritonPythonModel:
         if reason is Reason.INVALID_ANSWER:
             self._metrics.answered_invalidly()
         code = pb_utils.TritonError.INVALID_ARG if reason is Reason.INVALID_REQUEST else pb_utils.TritonError.INTERNAL
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(where + message, code))
+        return _refusal(where + message, code)
+
+
+def _refusal(message: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
 
 
 def _judged(error: Exception) -> tuple[Reason, str]:
