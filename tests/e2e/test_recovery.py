@@ -3,6 +3,7 @@
 That a failure is found within seconds follows from the figures in build/watch.py; here is seen that it is found at all.
 """
 
+import math
 import os
 import re
 import signal
@@ -102,7 +103,7 @@ def served(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def test_the_engines_work_is_counted_whoever_asked_for_it(served: Served) -> None:
     before = health.requests_done(Access(), served.ports)
     assert before is not None
-    with TaggerClient(served.url) as client:
+    with TaggerClient(served.url, budget_ms=math.inf, on_failure="raise") as client:
         for _ in range(3):
             client.health()
     after = health.requests_done(Access(), served.ports)
@@ -114,7 +115,7 @@ def test_the_engines_work_is_counted_whoever_asked_for_it(served: Served) -> Non
 def test_a_server_with_too_much_to_do_is_left_alone(served: Served) -> None:
     # Whoever comes waits for all others, for longer than a probe does; several times as long as it takes to find a failure.
     def ask(times: int) -> None:
-        with TaggerClient(served.url, timeout_s=PATIENCE_S) as client:
+        with TaggerClient(served.url, timeout_s=PATIENCE_S, budget_ms=math.inf, on_failure="raise") as client:
             for _ in range(times):
                 client.tag(user_last_message="2+2=4", pika_response="Chính xác!", strategy="json")
 
@@ -148,7 +149,7 @@ def test_what_is_half_alive_goes_away_and_tags_come_back(served: Served, name: s
     wait_until(lambda: not served.calls_itself_ready())
     wait_until(lambda: served.times_ready() == ready_before + 1)
     assert served.server_pid() != server_pid
-    with TaggerClient(served.url) as client:
+    with TaggerClient(served.url, budget_ms=math.inf, on_failure="raise") as client:
         assert client.tag(user_last_message="2+2=4", pika_response="Chính xác! Cậu giỏi quá!").celebrate
     words = (
         "no tag came back 3 times in a row"
@@ -167,7 +168,7 @@ def test_tags_that_have_begun_are_answered_when_it_is_told_to_stop(served: Serve
     refused: list[TaggerError] = []
 
     def ask_until_refused() -> None:
-        with TaggerClient(served.url, timeout_s=PATIENCE_S) as client:
+        with TaggerClient(served.url, timeout_s=PATIENCE_S, budget_ms=math.inf, on_failure="raise") as client:
             while True:
                 begun_s = time.monotonic()
                 try:
@@ -202,7 +203,7 @@ def test_a_container_ends_when_its_server_is_half_alive(repository: Path, tmp_pa
     with output.open("wb") as stream:
         process = subprocess.Popen(line, cwd=ROOT, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        with TaggerClient(f"127.0.0.1:{ports.grpc_port}") as client:
+        with TaggerClient(f"127.0.0.1:{ports.grpc_port}", budget_ms=math.inf, on_failure="raise") as client:
             client.wait_until_ready(PATIENCE_S)
         os.kill(victim(Served(process, ports, output), "tensorrt_llm"), signal.SIGKILL)
         assert process.wait(PATIENCE_S) == 1
