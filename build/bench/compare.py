@@ -146,13 +146,13 @@ def _matrix(latencies_ms: Mapping[int, list[float]], lines: list[int]) -> Values
 
 
 def _latency(percent: int, ms_a: Values, ms_b: Values) -> Latency:
-    ratio = interval(ms_a, ms_b, lambda a, b: float(np.percentile(a, percent) / np.percentile(b, percent)))
+    ratio = interval(ms_a, ms_b, lambda a, b: np.percentile(a, percent, axis=1) / np.percentile(b, percent, axis=1))
     return Latency(percent, float(np.percentile(ms_a, percent)), float(np.percentile(ms_b, percent)), ratio)
 
 
 def _accuracy(field: str, pairs: list[Disagreement], right: Callable[[Answer, Row], bool]) -> Accuracy:
     a, b = (np.array([[float(right(answer, pair.row))] for pair, answer in side]) for side in _sides(pairs))
-    gain = interval(a, b, lambda one, other: float(other.mean() - one.mean()))
+    gain = interval(a, b, lambda one, other: other.mean(axis=1) - one.mean(axis=1))
     only_a, only_b = int((a > b).sum()), int((b > a).sum())
     if not only_a and not only_b:  # then every draw gives 0, and the interval would claim to be certain
         widest = min(1.0, _RULE_OF_THREE / len(pairs))

@@ -1,6 +1,6 @@
 """What a benchmark asks: the form that both kinds of endpoints have, and what comes back for one request.
 
-A third kind of endpoint is a class with these methods and a line in `opened`.
+A third kind of endpoint is a class with these methods, and a line in `asked.opened`.
 """
 
 from dataclasses import dataclass

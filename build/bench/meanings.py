@@ -30,7 +30,7 @@ MEANINGS = (
         "Mean time of each token after the first, by request. It reads all weights once, so memory bandwidth and bits per weight decide. "
         "With one token there is nothing to measure.",
         "does not occur with strategy codes; for json: 4-bit weights, a GPU with more bandwidth",
-        "vLLM: quantization, leave enforce-eager off, tensor-parallel-size. LMDeploy: backend turbomind, model-format awq",
+        "vLLM: quantization, leave enforce-eager off, tensor-parallel-size. LMDeploy: model-format, leave eager-mode off, tp",
     ),
     Meaning(
         "ITL",

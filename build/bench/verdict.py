@@ -122,9 +122,10 @@ def _conclusion(found: Verdict) -> str:
     quicker = "B is quicker" if median.low > 1 else "A is quicker" if median.high < 1 else "neither is shown to be quicker"
     if worse:
         return f"Verdict: {quicker}, and B is less right in {' and '.join(worse)}. That must be mended before B replaces A."
-    risk = max(0.0, *(-each.gain.low for each in found.accuracy)) * 100
     right = f"B is more right in {' and '.join(better)}" if better else "no loss of accuracy is shown"
-    return f"Verdict: {quicker}, {right}. What these dialogues cannot exclude is that B loses up to {risk:.1f} points in a field."
+    risk = max(-each.gain.low for each in found.accuracy) * 100
+    doubt = f"cannot exclude that B loses up to {risk:.1f} points in a field" if risk > 0 else "speak against a loss in either field"
+    return f"Verdict: {quicker}, {right}. These dialogues {doubt}."
 
 
 def _disagreement_cells(each: Disagreement) -> tuple[str, ...]:
