@@ -1,6 +1,6 @@
 """One benchmark for two kinds of servers: our tagger over gRPC, and any OpenAI-compatible server that writes the answer as JSON.
 
-    python -m build.bench measure grpc://localhost:8001 --strategy codes --concurrency 1 4 --rate 20 --json ours.json
+    python -m build.bench measure grpc://localhost:8001/codes --concurrency 1 4 --rate 20 --json ours.json
     python -m build.bench measure http://gpu-box:8000/v1 --concurrency 1 4 --rate 20 --json theirs.json --html theirs.html
     python -m build.bench compare theirs.json ours.json --html verdict.html
 

@@ -112,7 +112,7 @@ def compare(a: Session, b: Session) -> Verdict:
     both = [line for line in lines if line in answered_a and line in answered_b]
     ms_a, ms_b = _matrix(answered_a, both), _matrix(answered_b, both)
     return Verdict(
-        names=(a.name, b.name if b.name != a.name else f"{b.name} (B)"),
+        names=(a.name, b.name),
         dialogues=len(lines),
         latencies_ms=(ms_a.ravel(), ms_b.ravel()),
         latency=tuple(_latency(percent, ms_a, ms_b) for percent in _PERCENTS) if both else (),

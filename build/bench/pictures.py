@@ -53,9 +53,9 @@ def pair_picture(names: Sequence[str], latencies_ms: Sequence[npt.NDArray[np.flo
     """
     picture = Figure(figsize=(8, 4), layout="constrained")
     axes = picture.subplots()
-    for name, values_ms, colour in zip(names, latencies_ms, (BLUE, ORANGE), strict=True):
+    for side, name, values_ms, colour in zip("AB", names, latencies_ms, (BLUE, ORANGE), strict=True):
         ordered = np.sort(values_ms)
-        axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=colour, label=name)
+        axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=colour, label=f"{side}: {name}")
     for limit in LIMITS_MS:
         axes.axvline(limit, color=GREY, linestyle=":")
     axes.set_xlim(left=0)

@@ -42,7 +42,8 @@ class TaggerEndpoint:
     def about(self) -> dict[str, Any]:
         """As `Endpoint` says."""
         name = f"tagger, strategy {self._strategy or 'as the server is set'}"
-        return {"name": name, "url": self._url, "kind": "tagger", **asdict(self._info), "strategy": self._strategy}
+        told = {**asdict(self._info), "labels": ", ".join(self._info.labels), "strategy": self._strategy}
+        return {"name": name, "url": self._url, "kind": "tagger", **told}
 
     def check(self, labelled: Labelled) -> None:
         """As `Endpoint` says."""

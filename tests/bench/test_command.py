@@ -1,13 +1,16 @@
 """`python -m build.bench` as people use it, against both kinds of endpoints."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from build import ROOT, bench
 from build.bench.__main__ import main
+from build.bench.arguments import parse
 from tests.bench.chat_server import ChatServer, Status, answer
 from tests.bench.conftest import CHILD, PIKA
 from tests.client.fake_server import FakeServer
@@ -105,3 +108,10 @@ def test_a_number_that_cannot_work_is_wrong_usage(flags: tuple[str, ...]) -> Non
     with pytest.raises(SystemExit) as ended:
         main(["measure", "http://x/v1", *flags])
     assert ended.value.code == 2
+
+
+def test_every_command_in_the_documentation_can_be_typed() -> None:
+    text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8") + (bench.__doc__ or "")
+    commands = [line.split("#")[0] for line in text.splitlines() if line.lstrip().startswith("python -m build.bench ")]
+    assert len(commands) >= 7
+    assert {parse(shlex.split(command)[3:]).command for command in commands} == {"measure", "compare"}
