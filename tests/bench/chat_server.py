@@ -28,7 +28,7 @@ class Hang:
 
 
 class Chatter:
-    """Send comments for ever, as servers do to keep a connection alive."""
+    """Send comments for seconds, as servers do to keep a connection alive."""
 
 
 class Cut:
@@ -146,7 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(step, Hang):
             self.chat.over.wait()
         elif isinstance(step, Chatter):
-            while not self.chat.over.wait(0.01):
+            for _ in range(500):
+                if self.chat.over.wait(0.01):
+                    break
                 self._send(b": still there\n\n")
         return False
 

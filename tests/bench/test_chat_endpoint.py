@@ -107,9 +107,11 @@ def test_a_text_may_hold_what_other_readers_take_for_the_end_of_a_line(chat: Cha
     assert (found.failure, found.usable, len(found.pieces_ms)) == (None, False, 1)
 
 
-def test_an_event_may_come_in_parts_of_any_size(chat: ChatServer, task: Task) -> None:
-    whole = b": hello\r\n\r\n" + b"".join(step for step in answer() if isinstance(step, bytes)).replace(b"\n", b"\r\n")
-    found = asked(chat, task, [whole[at : at + 7] for at in range(0, len(whole), 7)])
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_an_event_may_come_in_parts_of_any_size_with_fields_that_say_nothing_to_us(chat: ChatServer, task: Task, size: int) -> None:
+    whole = b": hello\n\nevent: message\nid: 3\nretry: 10\n" + b"".join(step for step in answer() if isinstance(step, bytes))
+    whole = whole.replace(b"\n", b"\r\n")
+    found = asked(chat, task, [whole[at : at + size] for at in range(0, len(whole), size)])
     assert (found.usable, found.output_tokens) == (True, 18)
 
 
