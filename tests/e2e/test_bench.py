@@ -1,6 +1,7 @@
 """The benchmark against the real server: the strategies of one server beside each other."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from build.errors import SettingError
 from build.serve import Server
 from tests.bench.chat_server import ChatServer, running
 from tests.e2e.conftest import EVALUATION, MODEL
+
+CHAT_URL = os.environ.get("PIKA_CHAT_URL")
+"""A real OpenAI-compatible server, if there is one to test with; docs/benchmark.md says how."""
 
 pytestmark = pytest.mark.e2e
 
@@ -66,3 +70,19 @@ def test_dialogues_that_cannot_be_used_are_found_before_a_server_is_started(repo
     bad.write_text('{"user_last_message": "x", "pika_response": "y", "emotion": "angry", "celebrate": "no"}\n', encoding="utf-8")
     with pytest.raises(SettingError, match="angry"):
         task.bench(MODEL, settings.target("cpu"), None, bad, None)
+
+
+@pytest.mark.skipif(CHAT_URL is None, reason="needs a real OpenAI-compatible server: PIKA_CHAT_URL=http://HOST:PORT/v1")
+def test_a_real_server_streams_pieces_and_counts_tokens(some: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run.json"
+    command = ["measure", str(CHAT_URL), "--data", str(some), "--requests", "24", "--concurrency", "1", "8", "--json", str(out)]
+    assert main(command) == 0
+    alone, together = json.loads(out.read_text(encoding="utf-8"))["runs"]
+    for run in (alone, together):
+        assert run["failures"] == {}
+        for answer in run["answers"]:
+            assert 1 < len(answer["pieces_ms"]) <= answer["output_tokens"] <= 50
+            assert 0 < answer["pieces_ms"][0] < answer["pieces_ms"][-1] <= answer["latency_ms"]
+            assert answer["output_tokens"] == 50 or not answer["cut"]
+    assert alone["metrics"]["ttft"]["p50"] < alone["metrics"]["latency"]["p50"]
+    assert alone["metrics"]["tpot"]["p50"] > 0
