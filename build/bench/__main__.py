@@ -1,6 +1,6 @@
 """The command line of the benchmark: `python -m build.bench measure`, `compare`, `report`.
 
-This module holds arguments and exit statuses: 0 all done, 1 a request failed, 2 wrong usage or nobody answers, 130 interrupted.
+This module holds the commands and exit statuses: 0 all done, 1 a request failed, 2 wrong usage or nobody answers, 130 interrupted.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
     given = parse(arguments)
     try:
+        _check_places(given)
         return _COMMANDS[given.command](given)
     except BadFileError as error:
         return _complain("\n  ".join([f"{given.data} cannot be used:", *shortened(error.problems)]), USAGE)
@@ -48,9 +49,7 @@ def _measure(given: argparse.Namespace) -> int:
     offers = offers or [Offer(given.requests, callers=1)]
     with closing(opened(given.endpoint, _how(given))) as endpoint:
         endpoint.check(labelled)
-        runs = tuple(
-            progress(measure(endpoint, labelled, offers or [Offer(given.requests, callers=1)]), len(offers) or 1, sys.stderr, "run")
-        )
+        runs = tuple(progress(measure(endpoint, labelled, offers), len(offers), sys.stderr, "run"))
         session = Session.of(endpoint, labelled, runs)
     _show(session)
     if given.json is not None:
@@ -82,6 +81,14 @@ def _report(given: argparse.Namespace) -> int:
         _show(session)
     _write_page(given.html, sessions, None)
     return OK
+
+
+def _check_places(given: argparse.Namespace) -> None:
+    """Find out that results could not be written before a long run is made for them."""
+    for name in ("json", "html"):
+        path: Path | None = getattr(given, name, None)
+        if path is not None and (not path.parent.is_dir() or path.is_dir()):
+            raise PipelineError(f"--{name} {path} cannot be written: give a new file in an existing folder")
 
 
 def _how(given: argparse.Namespace) -> How:

@@ -68,6 +68,10 @@ class ChatEndpoint:
         Raises:
             PipelineError: nobody answers there, or the model cannot be chosen.
         """
+        try:
+            self._shown_url = str(httpx.URL(url).copy_with(userinfo=b""))
+        except httpx.InvalidURL as error:
+            raise PipelineError(f"{url} is no url ({error}): give http://HOST:PORT/v1") from None
         self._url, self._task, self._system, self._timeout_s = url.rstrip("/"), task, system, timeout_s
         self._trust = ssl.create_default_context()  # once: making one takes longer than a tag
         self._idle: list[httpx.Client] = []
@@ -85,7 +89,7 @@ class ChatEndpoint:
         prompt = f"{self._task.name}/{self._task.version}" if self._system is None else "own"
         return {
             "name": f"chat completions, {self._model}",
-            "url": self._url,
+            "url": self._shown_url,
             "kind": "chat",
             "model": self._model,
             "system_prompt": prompt,
@@ -180,12 +184,12 @@ class ChatEndpoint:
         return client
 
     def _only_model(self) -> str:
-        where = f"{self._url}/models"
+        where = f"{self._shown_url}/models"
         try:
             with self._client() as client:
-                response = client.get(where)
+                response = client.get(f"{self._url}/models")
             models = [str(each["id"]) for each in response.json()["data"]] if response.is_success else []
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             raise PipelineError(f"{where} does not answer ({type(error).__name__}): start the server, or check the url") from None
         except (ValueError, KeyError, TypeError):
             raise PipelineError(f"{where} does not answer as an OpenAI-compatible server: the url ends in /v1 on most") from None

@@ -1,6 +1,5 @@
 """An OpenAI-compatible server: what it is asked, when pieces come, and every way in which it may fail."""
 
-import math
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -216,6 +215,8 @@ def test_a_key_is_sent_and_told_to_nobody_else(chat: ChatServer, task: Task, mon
         endpoint.ask(ROW, time.monotonic())
         assert chat.keys == ["Bearer sesame"]
         assert "sesame" not in str(endpoint.about)
+    with closing(ChatEndpoint(chat.url.replace("//", "//me:sesame@"), task, None, None, 5.0)) as endpoint:
+        assert endpoint.about["url"] == chat.url
 
 
 def test_who_was_asked_is_told(chat: ChatServer, task: Task) -> None:
@@ -244,10 +245,11 @@ def test_a_server_whose_model_is_not_clear_is_refused_with_a_remedy(
         ChatEndpoint(chat.url, task, None, None, 5.0)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://[::bad/v1"])
-def test_an_url_where_nobody_listens_is_refused(task: Task, url: str) -> None:
+def test_an_url_where_nobody_listens_and_one_that_is_none_are_refused(task: Task) -> None:
     with pytest.raises(PipelineError, match="does not answer"):
-        ChatEndpoint(url, task, None, None, math.pi)
+        ChatEndpoint("http://127.0.0.1:1/v1", task, None, None, 5.0)
+    with pytest.raises(PipelineError, match="is no url"):
+        ChatEndpoint("http://[::bad/v1", task, "phi-3", None, 5.0)
 
 
 def test_labels_that_the_task_does_not_have_are_found_before_anything_is_asked(chat: ChatServer, task: Task) -> None:

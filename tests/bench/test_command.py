@@ -85,6 +85,8 @@ def test_failed_requests_are_status_1_and_are_written(chat: ChatServer, data: Pa
         (["compare", "http://x/v1", "run.json"], "give two urls, or two files"),
         (["compare", "a.json", "b.json"], "a.json cannot be read"),
         (["measure", "http://x/v1", "--model", "m", "--system", "nothing.txt"], "--system nothing.txt cannot be read"),
+        (["measure", "http://x/v1", "--model", "m", "--json", "nowhere/out.json"], "--json nowhere/out.json cannot be written"),
+        (["compare", "http://x/v1", "http://y/v1", "--html", "."], "--html . cannot be written"),
     ],
 )
 def test_wrong_usage_is_status_2_with_a_remedy(
