@@ -5,7 +5,7 @@
     python -m build.bench compare theirs.json ours.json --html verdict.html
 
 Who asks when is the client library's (`pika_tagger._load`), and so are percentiles and goodput. In here: the two kinds of endpoints
-(`endpoints`, `tagger_endpoint`, `chat_endpoint`, `chat_request`, `asked`), a run (`measure`), its figures and what is to be said about them
-(`metrics`, `findings`, `meanings`), how they are shown (`block`, `report`, `pictures`), files (`session`), and two runs beside each
-other (`compare`, `bootstrap`, `verdict`). `__main__` is the command line, `task` what doit runs.
+(`endpoints`, `tagger_endpoint`, `chat_endpoint`, `chat_request`, `asked`), a run (`measure`), its figures and what is to be said about
+them (`metrics`, `findings`, `meanings`), how they are shown (`block`, `report`, `pictures`), files (`session`, `vllm_result`), and two
+runs beside each other (`compare`, `bootstrap`, `verdict`). `__main__` is the command line, `task` what doit runs.
 """

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from build.bench import vllm_result
 from build.bench.arguments import parse
 from build.bench.asked import How, opened, sessions_in_turn
 from build.bench.block import block, remarks
@@ -76,7 +77,7 @@ def _compare(given: argparse.Namespace) -> int:
 
 
 def _report(given: argparse.Namespace) -> int:
-    sessions = [read(path) for path in given.files]
+    sessions = [vllm_result.read(path) if vllm_result.is_one(path) else read(path) for path in given.files]
     for session in sessions:
         _show(session)
     _write_page(given.html, sessions, None)

@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     two.set_defaults(command="compare")
 
     page = commands.add_parser("report", help="the page of runs that were made before")
-    page.add_argument("files", metavar="FILE", type=Path, nargs="+", help="of `measure --json`")
+    page.add_argument(
+        "files", metavar="FILE", type=Path, nargs="+", help="of `measure --json`, or of `vllm bench serve --save-result --save-detailed`"
+    )
     page.add_argument("--html", metavar="OUT", type=Path, required=True)
     page.set_defaults(command="report")
     return parser

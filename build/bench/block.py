@@ -22,21 +22,22 @@ def block(endpoint: str, run: Measured, rows: Mapping[int, Row]) -> Iterator[str
         run: one run against it.
         rows: the labelled dialogues by line.
     """
-    speed, (emotion, celebrate) = throughput(run), accuracy(run, rows)
+    speed, right = throughput(run), accuracy(run, rows)
     yield " Serving Benchmark Result ".center(WIDTH, "=")
     yield _line("Endpoint", endpoint)
     yield _line("Requests offered", f"{len(run.answers)}, {run.name}")
     yield _line("Successful requests", str(len(run.complete)))
     for reason, count in sorted(run.failures.items()):
         yield _line(f"Failed requests, {reason}", str(count))
-    yield _line("Answers that cannot be used", str(unusable(run)))
+    yield _line("Answers that cannot be used", _NONE if right is None else str(unusable(run)))
     yield _line("Benchmark duration (s)", f"{run.load.seconds:.2f}")
     yield _line("Request throughput (req/s)", f"{speed.requests_hz:.2f}")
     yield _line("Output token throughput (tok/s)", _NONE if speed.output_tokens_hz is None else f"{speed.output_tokens_hz:.2f}")
     for limit in LIMITS_MS:
         per_second, share = run.goodput(limit)
         yield _line(f"Goodput within {limit} ms (req/s, share)", f"{per_second:.2f}, {share:.1%}")
-    yield _line("Emotion right, celebrate right", f"{share_text(emotion.accuracy)}, {share_text(celebrate.accuracy)}")
+    shares = [_NONE] if right is None else [share_text(count.accuracy) for count in right]
+    yield _line("Emotion right, celebrate right", ", ".join(shares))
     for name, metric in metrics(run).items():
         short, title = TITLES[name]
         yield f" {title} ".center(WIDTH, "-")

@@ -23,6 +23,7 @@ class Answer(Sample):
         emotion_name: The label in the answer; None if there is no answer, or none that can be used.
         celebrate: The flag in it, likewise.
         cut: Whether the server stopped writing at `max_tokens`.
+        judged: Whether anybody looked into the answer; if not, every whole answer counts as usable.
     """
 
     line: int
@@ -32,6 +33,7 @@ class Answer(Sample):
     emotion_name: str | None = None
     celebrate: bool | None = None
     cut: bool = False
+    judged: bool = True
 
     @property
     def first_ms(self) -> float:
@@ -41,7 +43,7 @@ class Answer(Sample):
     @property
     def usable(self) -> bool:
         """Whether a robot could have used the answer."""
-        return self.failure is None and self.emotion_name is not None
+        return self.failure is None and (self.emotion_name is not None or not self.judged)
 
 
 class Endpoint(Protocol):

@@ -83,8 +83,13 @@ def throughput(run: Measured) -> Throughput:
     return Throughput(len(tokens) / run.load.seconds, sum(known) / run.load.seconds if known and len(known) == len(tokens) else None)
 
 
-def accuracy(run: Measured, rows: Mapping[int, Row]) -> tuple[Count, Count]:
-    """Return how many answers are right, emotion and celebrate, by line; an answer that is missing or cannot be used is wrong."""
+def accuracy(run: Measured, rows: Mapping[int, Row]) -> tuple[Count, Count] | None:
+    """Return how many answers are right, emotion and celebrate; None if there are no labels.
+
+    An answer that is missing or cannot be used is wrong.
+    """
+    if not rows:
+        return None
     emotions = [emotion_right(answer, rows[answer.line]) for answer in run.answers]
     celebrations = [celebrate_right(answer, rows[answer.line]) for answer in run.answers]
     return Count(sum(emotions), len(emotions)), Count(sum(celebrations), len(celebrations))
@@ -102,7 +107,7 @@ def celebrate_right(answer: Answer, row: Row) -> bool:
 
 def json_of(run: Measured, rows: Mapping[int, Row]) -> dict[str, Any]:
     """Return the figures of a run as they stand in the report file."""
-    speed, (emotion, celebrate) = throughput(run), accuracy(run, rows)
+    speed, right = throughput(run), accuracy(run, rows)
     return {
         "metrics": {name: metric.json() for name, metric in metrics(run).items()},
         "requests_per_second": speed.requests_hz,
@@ -110,8 +115,8 @@ def json_of(run: Measured, rows: Mapping[int, Row]) -> dict[str, Any]:
         "goodput": {f"{limit}_ms": dict(zip(("per_second", "share"), run.goodput(limit), strict=True)) for limit in LIMITS_MS},
         "failures": run.failures,
         "unusable": unusable(run),
-        "emotion": emotion.json(),
-        "celebrate": celebrate.json(),
+        "emotion": right and right[0].json(),
+        "celebrate": right and right[1].json(),
     }
 
 

@@ -116,4 +116,4 @@ def test_every_command_in_the_documentation_can_be_typed() -> None:
     text = (ROOT / "docs" / "benchmark.md").read_text(encoding="utf-8") + (bench.__doc__ or "")
     commands = [line.split("#")[0] for line in text.splitlines() if line.lstrip().startswith("python -m build.bench ")]
     assert len(commands) >= 7
-    assert {parse(shlex.split(command)[3:]).command for command in commands} == {"measure", "compare"}
+    assert {parse(shlex.split(command)[3:]).command for command in commands} == {"measure", "compare", "report"}

@@ -28,7 +28,7 @@ def test_the_case_of_a_thousand_requests_at_once_is_recognised_with_what_to_do_i
     run = waiting(1000, 254.0, sent_in_s=0.5)  # half of them wait for 127 s and more
     text = found(run)
     assert arrived_at_once(run)
-    assert text.startswith("All 1000 requests arrived at once. TTFT and latency are therefore time spent waiting in line")
+    assert text.startswith("All 1000 requests arrived at once. TTFT and latency are therefore time spent waiting for the others")
     assert all(part in text for part in ("254.0 ms", "127.1 s", "254.0 s", "--rate 20", "--request-rate 20", "--max-concurrency"))
 
 
@@ -37,14 +37,19 @@ def test_as_many_callers_as_requests_are_the_same_case() -> None:
     assert arrived_at_once(run_of(*run.answers, seconds=run.load.seconds, offer=Offer(64, callers=64)))
 
 
+def test_a_server_that_batches_lets_all_wait_alike_and_it_is_the_same_case() -> None:
+    batch = [said(line, ms=11_800.0, due_s=line * 0.0003, pieces_ms=(7500.0 + 38 * line, 11_800.0), tokens=32) for line in range(1, 61)]
+    assert arrived_at_once(run_of(*batch, seconds=11.86, offer=ALL_AT_ONCE))
+
+
 @pytest.mark.parametrize(
     "run",
     [
         waiting(100, 20.0, sent_in_s=1.5),  # they arrive for most of the time
-        run_of(*(said(line, ms=900.0 + line, due_s=0.0) for line in range(1, 101)), seconds=1.0),  # one batch: none waits for another
+        run_of(*(said(line, ms=60_000.0 if line == 5 else 8.0, due_s=line / 100) for line in range(1, 101)), seconds=60.05),  # one stalls
         waiting(19, 20.0),  # too few to tell
     ],
-    ids=["spread", "batch", "few"],
+    ids=["spread", "stall", "few"],
 )
 def test_what_only_looks_like_it_is_not_called_so(run: Measured) -> None:
     assert not arrived_at_once(run)

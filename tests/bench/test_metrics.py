@@ -59,7 +59,9 @@ def test_goodput_counts_only_what_a_robot_can_use() -> None:
 
 def test_what_is_missing_or_cannot_be_used_is_wrong() -> None:
     run = run_of(said(1), said(2, "happy", celebrate=False), said(3, "sad"), said(4, None), failed(4))
-    emotion, celebrate = accuracy(run, rows_of(4))
+    counted = accuracy(run, rows_of(4))
+    assert counted is not None
+    emotion, celebrate = counted
     assert (emotion.right, emotion.total, celebrate.right, celebrate.total) == (2, 5, 2, 5)
     assert json_of(run, rows_of(4))["unusable"] == 1
 
