@@ -47,9 +47,12 @@ def test_a_server_that_batches_lets_all_wait_alike_and_it_is_the_same_case() -> 
     [
         waiting(100, 20.0, sent_in_s=1.5),  # they arrive for most of the time
         run_of(*(said(line, ms=60_000.0 if line == 5 else 8.0, due_s=line / 100) for line in range(1, 101)), seconds=60.05),  # one stalls
+        run_of(
+            *(said(line, ms=15_000.0, due_s=line / 20) for line in range(1, 201)), seconds=25.0
+        ),  # none is answered before the last comes
         waiting(19, 20.0),  # too few to tell
     ],
-    ids=["spread", "stall", "few"],
+    ids=["spread", "stall", "overload", "few"],
 )
 def test_what_only_looks_like_it_is_not_called_so(run: Measured) -> None:
     assert not arrived_at_once(run)
