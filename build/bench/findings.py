@@ -5,7 +5,6 @@ Each finding is one function, and an entry in `findings`. The limits are rules o
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -102,11 +101,11 @@ def _unusable(run: Measured) -> Iterator[Finding]:
 
 
 def _repeats(run: Measured) -> Iterator[Finding]:
-    most = max(Counter(answer.line for answer in run.answers).values(), default=0)
-    if most > 1:
+    repeats = len(run.answers) - len({answer.line for answer in run.answers})
+    if repeats > _FEW * len(run.answers):
         yield Finding(
-            f"Dialogues were asked about up to {most} times: a server that caches prefixes has seen them whole, and is faster than with "
-            "new ones.",
+            f"{repeats} of {len(run.answers)} requests were about a dialogue that had been asked about before: a server that caches "
+            "prefixes has seen it whole, and is faster than with new ones.",
             "Give a file with as many dialogues as there are requests, if you have one.",
         )
 

@@ -87,6 +87,8 @@ def test_failures_broken_and_cut_answers_are_named_with_their_numbers() -> None:
 
 
 def test_repeats_and_few_answers_are_named_and_a_sound_run_has_no_remark() -> None:
-    assert "asked about up to 3 times" in found(run_of(said(1), said(1, due_s=2), said(1, due_s=3), said(2)))
+    again = [said(1, due_s=2), said(1, due_s=3)]
+    assert "2 of 4 requests were about a dialogue that had been asked about before" in found(run_of(said(1), *again, said(2)))
+    assert found(run_of(*(said(line) for line in range(1, 401)), *again)) == ""
     assert "4 answers are few for P99" in found(run_of(said(1), said(2), said(3), said(4)))
     assert found(run_of(*(said(line) for line in range(1, 301)))) == ""
