@@ -9,8 +9,8 @@
     doit model=phi-3-mini target=l4 doctor      what this machine can do, and how to mend what it cannot
 
 Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for serve address,
-insecure, tls_certificate, tls_key, tls_clients and admin_key_file; for evaluate data and limits; for finetune data and steps. source,
-revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what they made.
+insecure, tls_certificate, tls_key, tls_clients and admin_key_file; for evaluate data and limits; for bench data and endpoint; for finetune
+data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -50,7 +50,9 @@ from build import (
     verify,
     warmup,
 )
+from build.bench import task as bench
 from build.errors import PipelineError, SettingError
+from build.settings import Ports
 from one_pass import TaskError
 from pika_tagger import TaggerError
 
@@ -227,10 +229,18 @@ def task_demo() -> dict[str, Any]:
 
 def task_evaluate() -> dict[str, Any]:
     """build what is missing, serve it, measure quality: strategies, AWQ against unquantized"""
-    own_ports = any(get_var(name, None) for name in vars(PORTS))
     return command_task(
-        lambda: evaluate.evaluate(MODEL, TARGET, PORTS if own_ports else None, ASKED),
+        lambda: evaluate.evaluate(MODEL, TARGET, chosen_ports(), ASKED),
         f"tritonserver over {REPOSITORY}, asked about {ASKED.data}, then {HF} without quantization",
+    )
+
+
+def task_bench() -> dict[str, Any]:
+    """build what is missing, serve it, time one pass against its JSON or against endpoint=URL"""
+    url = get_var("endpoint", None)
+    return command_task(
+        lambda: bench.bench(MODEL, TARGET, chosen_ports(), ASKED.data, url),
+        f"tritonserver over {REPOSITORY}, asked about {ASKED.data} beside {url or 'its strategy json'}",
     )
 
 
@@ -276,6 +286,11 @@ def task_finetune() -> dict[str, Any]:
     given = {"--target": TARGET.name, "--data": get_var("data", None), "--steps": get_var("steps", None)}
     options = [word for name, value in given.items() if value is not None for word in (name, value)]
     return program("build.training.finetune", MODEL.name, *options) | ({} if DRY_RUN else {"file_dep": [str(HF / manifest.NAME)]})
+
+
+def chosen_ports() -> Ports | None:
+    """The ports, if any was given; otherwise free ones are taken, so that a server that runs is not in the way."""
+    return PORTS if any(get_var(name, None) for name in vars(PORTS)) else None
 
 
 def stage(

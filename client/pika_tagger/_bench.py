@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pika_tagger._evaluate import latencies
-from pika_tagger._load import Load
+from pika_tagger._load import Load, Sample
 
 PERCENTILES = (50, 90, 95, 99)
 LIMITS_MS = (25, 50)
@@ -26,7 +26,7 @@ class Run:
     """
 
     name: str
-    load: Load
+    load: Load[Sample]
     split: dict[str, dict[str, float]]
 
     @property

@@ -7,8 +7,8 @@ from functools import partial
 from pika_tagger._bench import Run
 from pika_tagger._client import TaggerClient
 from pika_tagger._evaluate import latencies
-from pika_tagger._load import Load, closed_loop, poisson
-from pika_tagger._server_split import forget_prefix, splits
+from pika_tagger._load import Load, Sample, asking, closed_loop, poisson
+from pika_tagger._server_split import between, forget_prefix, splits
 from pika_tagger._types import Dialogue
 
 _WARM_UP = 10
@@ -21,14 +21,14 @@ def planned(arguments: argparse.Namespace) -> int:
 
 def runs(tagger: TaggerClient, arguments: argparse.Namespace, dialogues: list[Dialogue]) -> Iterator[Run]:
     """Make the runs one after the other: closed loops, then Poisson arrivals, then with a cold prefix."""
-    closed_loop(tagger, dialogues, 1, _WARM_UP, _nothing)
-    requests = arguments.requests
+    ask, requests = asking(tagger, dialogues), arguments.requests
+    closed_loop(ask, 1, _WARM_UP, _nothing)
     for callers in arguments.concurrency:
-        yield _run(tagger, f"{callers} at a time", partial(closed_loop, tagger, dialogues, callers, requests, _nothing))
+        yield _run(tagger, f"{callers} at a time", partial(closed_loop, ask, callers, requests, _nothing))
     for rate_hz in arguments.rate:
-        yield _run(tagger, f"{rate_hz:g}/s", partial(poisson, tagger, dialogues, rate_hz, requests, arguments.seed))
+        yield _run(tagger, f"{rate_hz:g}/s", partial(poisson, ask, rate_hz, requests, arguments.seed))
     if arguments.cold:
-        yield _run(tagger, "cold prefix", partial(closed_loop, tagger, dialogues, 1, requests, partial(forget_prefix, tagger)))
+        yield _run(tagger, "cold prefix", partial(closed_loop, ask, 1, requests, partial(forget_prefix, tagger)))
 
 
 def missed(found: list[Run], max_p95_ms: float | None) -> Iterator[str]:
@@ -41,11 +41,10 @@ def missed(found: list[Run], max_p95_ms: float | None) -> Iterator[str]:
             yield f"{run.name}: p95 of {p95_ms:.1f} ms is above the wanted {max_p95_ms:g}"
 
 
-def _run(tagger: TaggerClient, name: str, ask: Callable[[], Load]) -> Run:
+def _run(tagger: TaggerClient, name: str, make: Callable[[], Load[Sample]]) -> Run:
     before = splits(tagger)
-    load = ask()
-    after = splits(tagger)
-    return Run(name, load, {model: split for model in before.keys() & after.keys() if (split := after[model].since(before[model]))})
+    load = make()
+    return Run(name, load, between(before, splits(tagger)))
 
 
 def _nothing() -> None:

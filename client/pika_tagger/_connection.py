@@ -5,6 +5,7 @@ A new setting is a row of `_OPTIONS`, and a word in client/README.md.
 
 import argparse
 import os
+from collections.abc import Sequence
 
 from pika_tagger._channel import Tls
 from pika_tagger._errors import InvalidSettingError
@@ -45,14 +46,14 @@ def tls(arguments: argparse.Namespace) -> Tls | None:
     return Tls(*files) if arguments.tls or any(files) else None
 
 
-def metadata(arguments: argparse.Namespace) -> dict[str, str]:
-    """What is sent with each call; a flag comes before the environment.
+def metadata(flags: Sequence[str]) -> dict[str, str]:
+    """What is sent with each call: NAME=VALUE by flags, which come first, and in the environment.
 
     Raises:
         InvalidSettingError: Something is not NAME=VALUE. The message does not show it, because it may be a secret.
     """
     found = {}
-    for source, lines in ((METADATA_VARIABLE, os.environ.get(METADATA_VARIABLE, "").splitlines()), ("--metadata", arguments.metadata)):
+    for source, lines in ((METADATA_VARIABLE, os.environ.get(METADATA_VARIABLE, "").splitlines()), ("--metadata", flags)):
         for line in filter(str.strip, lines):
             name, equals, value = line.partition("=")
             if not equals:

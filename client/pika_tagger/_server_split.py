@@ -50,6 +50,11 @@ def splits(tagger: TaggerClient) -> dict[str, Split]:
     return found
 
 
+def between(before: dict[str, Split], after: dict[str, Split]) -> dict[str, dict[str, float]]:
+    """Return by model what `Split.since` says, for the models that answered requests between the two moments."""
+    return {model: split for model in before.keys() & after.keys() if (split := after[model].since(before[model]))}
+
+
 def forget_prefix(tagger: TaggerClient) -> None:
     """Put an unrelated prompt through the engine. The CPU engine remembers one sequence, and forgets the tagger's prefix over it.
 

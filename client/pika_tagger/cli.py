@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _connected(arguments: argparse.Namespace) -> TaggerClient:
-    tls, metadata = _connection.tls(arguments), _connection.metadata(arguments)
+    tls, metadata = _connection.tls(arguments), _connection.metadata(arguments.metadata)
     return TaggerClient(arguments.url, budget_ms=math.inf, on_failure="raise", tls=tls, metadata=metadata)
 
 

@@ -22,7 +22,7 @@ DESIGNED = {
     *("doctor", "download", "quantize", "convert", "build_engine", "model_repository", "serve", "tag", "evaluate", "bench"),
     *("train", "finetune", "verify", "plan", "demo", "certificates"),
 }
-THERE_SO_FAR = DESIGNED - {"tag", "bench"}
+THERE_SO_FAR = DESIGNED - {"tag"}
 MAX_DOC = 90
 
 
@@ -102,7 +102,7 @@ def test_a_gpu_engine_depends_on_the_converted_checkpoint_and_on_its_flags() -> 
 
 
 @pytest.mark.usefixtures("variables")
-@pytest.mark.parametrize("name", ["serve", "demo", "evaluate"])
+@pytest.mark.parametrize("name", ["serve", "demo", "evaluate", "bench"])
 def test_a_gpu_target_is_not_served_by_a_server_that_cannot(name: str) -> None:
     doit_cmd.set_var("target", "l4")
     task = runpy.run_path(str(ROOT / "dodo.py"))[f"task_{name}"]()

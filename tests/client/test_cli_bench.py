@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pika_tagger._bench import Run, table
-from pika_tagger._load import Load, Sample, closed_loop, poisson
+from pika_tagger._load import Load, Sample, asking, closed_loop, poisson
 from pika_tagger._server_split import Split
 from pika_tagger.cli import main
 from tests.client.evaluation import CHILD, PIKA
@@ -83,7 +83,7 @@ def test_as_many_callers_ask_at_once_as_told(server: FakeServer) -> None:
     crowd = Crowd(3)
     server.reply = crowd.reply
     with TWINS["blocking"](server.url, timeout_s=60) as tagger:
-        load = closed_loop(tagger, dialogues(5), 3, 12, lambda: None)
+        load = closed_loop(asking(tagger, dialogues(5)), 3, 12, lambda: None)
     assert (len(load.samples), crowd.most) == (12, 3)
 
 
@@ -91,7 +91,7 @@ def test_arrivals_do_not_wait_for_answers_and_count_from_when_they_were_due(serv
     crowd = Crowd(20)  # answers nobody before all twenty are there
     server.reply = crowd.reply
     with TWINS["blocking"](server.url, timeout_s=60) as tagger:
-        load = poisson(tagger, dialogues(20), 200.0, 20, seed=1)
+        load = poisson(asking(tagger, dialogues(20)), 200.0, 20, seed=1)
     assert crowd.most == 20
     ordered = [sample.latency_ms for sample in load.samples]
     assert ordered[0] > ordered[-1] > 0  # all were answered at once, and the first had been due first
@@ -103,7 +103,7 @@ def test_the_seed_decides_when_lines_arrive(server: FakeServer, monkeypatch: pyt
     monkeypatch.setattr("pika_tagger._load.time.monotonic", lambda: 0.0)
     with TWINS["blocking"](server.url, timeout_s=60) as tagger:
         for seed in (1, 1, 2):
-            poisson(tagger, dialogues(5), 10.0, 400, seed)
+            poisson(asking(tagger, dialogues(5)), 10.0, 400, seed)
     first, again, other = pauses[:400], pauses[400:800], pauses[800:]
     assert first == again != other
     assert first == sorted(first)
