@@ -1,0 +1,122 @@
+"""The pod of docker/kubernetes on this machine: entrypoint, arguments, TLS and probes of the real files, over the real server.
+
+What is put in place of the container's: its server by the one of this environment, its check of the engine by nothing, and port numbers.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import yaml  # type: ignore[import-untyped]
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from build import ROOT, triton
+from build.serve import free_ports
+from build.settings import Ports
+
+pytestmark = pytest.mark.e2e
+
+BASE = ROOT / "docker" / "kubernetes" / "base"
+CONTAINER = yaml.safe_load((BASE / "deployment.yaml").read_text())["spec"]["template"]["spec"]["containers"][0]
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The process that a pod would be, and the folder of its files."""
+
+    process: "subprocess.Popen[bytes]"
+    ports: Ports
+    folder: Path
+
+    def probe(self, name: str) -> int:
+        """Exit status of one of the three probes."""
+        shell, script, *statuses = CONTAINER[name]["exec"]["command"]
+        assert Path(script).name == "probe.sh"
+        (self.folder / "probe.sh").write_text(
+            (BASE / "probe.sh").read_text().replace("127.0.0.1:8000", f"127.0.0.1:{self.ports.http_port}")
+        )
+        return subprocess.run([shell, self.folder / "probe.sh", *statuses], stderr=subprocess.DEVNULL, check=False).returncode
+
+    def wait_until_started(self) -> None:
+        give_up = time.monotonic() + PATIENCE_S
+        while self.probe("startupProbe") != 0:
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < give_up, (self.folder / "log").read_text()
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
+    folder, ports, installed = tmp_path_factory.mktemp("pod"), free_ports(), triton.installation()
+    triton.make_backends(installed, folder / "backends")
+    line = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    line += " -addext subjectAltName=DNS:localhost -keyout tls.key -out tls.crt"
+    subprocess.run(line.split(), cwd=folder, capture_output=True, check=True)
+    environment = triton.environment(installed)
+    tools = folder / "tools"
+    tools.mkdir()
+    own = (
+        f"--backend-directory={folder}/backends --allow-gpu-metrics=false --grpc-port={ports.grpc_port} --metrics-port={ports.metrics_port}"
+    )
+    for name, script in (
+        ("python3", "exit 0"),  # the check of the engine, which has its own tests
+        ("tritonserver", f'PATH={environment["PATH"]} exec {installed.server} "$@" {own} --http-port={ports.http_port}'),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    environment |= {"PATH": f"{tools}:/usr/bin:/bin", "PIKA_MODEL_REPOSITORY": str(repository)}
+    arguments = [argument.replace("/tls/", f"{folder}/") for argument in CONTAINER["args"]]
+    with (folder / "log").open("wb") as log:
+        command = [str(ROOT / "docker" / "entrypoint.sh"), *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield Pod(process, ports, folder)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_pod_starts_and_probes_are_content(pod: Pod) -> None:
+    pod.wait_until_started()
+    assert (pod.probe("readinessProbe"), pod.probe("livenessProbe")) == (0, 0)
+
+
+def test_robots_get_in_by_tls_only(pod: Pod) -> None:
+    pod.wait_until_started()
+    certificate = str(pod.folder / "tls.crt")
+    with InferenceServerClient(f"localhost:{pod.ports.grpc_port}", ssl=True, root_certificates=certificate) as client:
+        assert client.is_model_ready("tagger", client_timeout=10)
+    with InferenceServerClient(f"localhost:{pod.ports.grpc_port}") as client, pytest.raises(InferenceServerException):
+        client.is_model_ready("tagger", client_timeout=5)
+
+
+def test_http_and_its_port_are_of_the_pod_alone(pod: Pod) -> None:
+    pod.wait_until_started()
+    listening = {
+        (c.laddr.ip, c.laddr.port) for c in psutil.Process(pod.process.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN
+    }
+    assert {ip for ip, port in listening if port == pod.ports.http_port} == {"127.0.0.1"}
+    assert {ip for ip, port in listening if port in (pod.ports.grpc_port, pod.ports.metrics_port)} <= {"0.0.0.0", "::"}
+    assert {port for _, port in listening} == {pod.ports.http_port, pod.ports.grpc_port, pod.ports.metrics_port}
+
+
+def test_a_dead_engine_is_found_though_the_server_calls_itself_ready(pod: Pod) -> None:
+    pod.wait_until_started()
+    below = psutil.Process(pod.process.pid).children(recursive=True)
+    engines = [process for process in below if "tensorrt_llm" in " ".join(process.cmdline())]
+    assert engines
+    for engine in engines:
+        engine.kill()
+    assert (pod.probe("readinessProbe"), pod.probe("livenessProbe"), pod.probe("startupProbe")) == (1, 1, 1)
+    with InferenceServerClient(f"localhost:{pod.ports.grpc_port}", ssl=True, root_certificates=str(pod.folder / "tls.crt")) as client:
+        assert client.is_server_ready(client_timeout=10)
