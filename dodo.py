@@ -47,6 +47,7 @@ from build import (
     trtllm_build,
     trtllm_layout,
     verify,
+    warmup,
 )
 from build.errors import PipelineError, SettingError
 from one_pass import TaskError
@@ -182,13 +183,14 @@ def task_model_repository() -> dict[str, Any]:
             lambda: repository.assemble(MODEL, TARGET, STRATEGY, DECOUPLED),
             makes=REPOSITORY,
             after=[AWQ, ENGINE],
-            sources=[repository.__file__, *templates],
+            sources=[repository.__file__, warmup.__file__, *templates],
             settings={
                 "tokens_per_block": TARGET.tokens_per_block,
                 "strategy": STRATEGY,
                 "decoupled": DECOUPLED,
                 "generation_slots": TARGET.generation_slots,
                 "max_queue_size": TARGET.max_queue_size,
+                "tagger_queue_size": TARGET.tagger_queue_size,
             },
         ),
         # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.

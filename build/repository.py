@@ -81,11 +81,14 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
         else:
             context_tokens = _gpu_context_tokens(engine_folder, model, target, target.gpu)
         prompt, checked = _tagger(
-            draft.path / "tagger", model, settings | {"instances": tagger_instances(target), "decoupled": flag}, context_tokens
+            draft.path / "tagger",
+            model,
+            settings | {"instances": tagger_instances(target), "queue_size": target.tagger_queue_size, "decoupled": flag},
+            context_tokens,
         )
         draft.facts.update(checked)
         if target.gpu is None:
-            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, flag)
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, prompt, flag)
         else:
             _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, flag)
         _text_models(draft.path, model, 1 if target.gpu is None else target.gpu.max_batch_size)
@@ -136,7 +139,7 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     return prompt, facts
 
 
-def _cpu_engine(out: Path, engine_folder: Path, target: Target, decoupled: str) -> None:
+def _cpu_engine(out: Path, engine_folder: Path, target: Target, prompt: Prompt, decoupled: str) -> None:
     source = TEMPLATES / "tensorrt_llm" / "cpu"
     shutil.copytree(source / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
@@ -145,6 +148,7 @@ def _cpu_engine(out: Path, engine_folder: Path, target: Target, decoupled: str) 
         "tokens_per_block": target.tokens_per_block,
         "generation_slots": target.generation_slots,
         "max_queue_size": target.max_queue_size,
+        "warmup": warmup.write(out / warmup.FOLDER, prompt),
     }
     render(source / "config.pbtxt", out / "config.pbtxt", values)
 

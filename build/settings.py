@@ -151,6 +151,8 @@ class Target:
     """Of an engine on a CPU: how many generations progress together. Each slot allocates a KV cache for the longest prompt and answer."""
     max_queue_size: int = 64
     """How many requests may wait at the engine; one more is refused at once."""
+    tagger_queue_size: int = 8
+    """How many requests may wait at the tagger, besides those that its instances have in hand; one more is refused at once."""
     gpu: Gpu | None = None
     """Set where the engine is TensorRT-LLM's."""
 

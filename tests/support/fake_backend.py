@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +66,35 @@ class Request:
         self._on_send(response, flags)
 
 
+class Metric:
+    """A metric that remembers what it was told, call by call."""
+
+    def __init__(self, labels: dict[str, str], buckets: list[float] | None = None) -> None:
+        self.labels, self.buckets = labels, buckets
+        self.told: list[float] = []
+
+    def increment(self, amount: float) -> None:
+        self.told.append(amount)
+
+    observe = increment
+
+
+class MetricFamily:
+    """A family, and all that there are by name since the module was loaded."""
+
+    COUNTER, HISTOGRAM = "COUNTER", "HISTOGRAM"
+    made: ClassVar[dict[str, "MetricFamily"]] = {}
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        self.kind = kind
+        self.metrics: list[Metric] = []
+        self.made[name] = self
+
+    def Metric(self, **arguments: Any) -> Metric:  # noqa: N802  the backend's own name
+        self.metrics.append(Metric(**arguments))
+        return self.metrics[-1]
+
+
 def scalar(value: Any, dtype: Any = np.int32) -> npt.NDArray[Any]:
     return np.array([[value]], dtype=dtype)
 
@@ -75,8 +104,13 @@ def loaded(path: Path) -> Iterator[ModuleType]:
     """The module of a Triton model, imported with this backend in place of Triton's."""
     backend = ModuleType("triton_python_backend_utils")
     backend.__dict__.update(
-        Tensor=Tensor, TritonError=TritonError, InferenceResponse=InferenceResponse, TRITONSERVER_RESPONSE_COMPLETE_FINAL=FINAL
+        Tensor=Tensor,
+        TritonError=TritonError,
+        InferenceResponse=InferenceResponse,
+        MetricFamily=MetricFamily,
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=FINAL,
     )
+    MetricFamily.made.clear()
     before = sys.modules.get(backend.__name__)
     sys.modules[backend.__name__] = backend
     try:

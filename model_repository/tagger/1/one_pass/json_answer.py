@@ -20,6 +20,10 @@ SLACK_TOKENS = 8
 _INVALID = "the model did not answer with the JSON that was asked for: ask with strategy codes or words, which always have an answer"
 
 
+class InvalidJsonError(AnswerError):
+    """The model wrote something else than the JSON that was asked for."""
+
+
 class JsonAnswer:
     """The JSON answer of one task for one tokenizer."""
 
@@ -48,13 +52,13 @@ class JsonAnswer:
         """Label and flag of exactly the two fields, with values that exist; anything else is refused."""
         fields = {EMOTION_FIELD: self._task.label_names, self._task.flag_name: FLAG_WORDS}
         if not self._codec.marker_ids.isdisjoint(ids):  # decoding would pass over them
-            raise AnswerError(_INVALID)
+            raise InvalidJsonError(_INVALID)
         try:
             # Decoded as a whole, because a tokenizer may treat the start of a text unlike the rest.
             pairs = json.loads(self._codec.decode(self._opening_ids + ids), object_pairs_hook=tuple)
         except ValueError:
-            raise AnswerError(_INVALID) from None
+            raise InvalidJsonError(_INVALID) from None
         if sorted(name for name, _ in pairs) != sorted(fields) or any(value not in fields[name] for name, value in pairs):
-            raise AnswerError(_INVALID)
+            raise InvalidJsonError(_INVALID)
         found = dict(pairs)
         return found[EMOTION_FIELD], found[self._task.flag_name] == FLAG_WORDS[True]
