@@ -4,10 +4,13 @@ What is put in place of the container's: its server by the one of this environme
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
+import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +111,32 @@ def test_http_and_its_port_are_of_the_pod_alone(pod: Pod) -> None:
     assert {ip for ip, port in listening if port == pod.ports.http_port} == {"127.0.0.1"}
     assert {ip for ip, port in listening if port in (pod.ports.grpc_port, pod.ports.metrics_port)} <= {"0.0.0.0", "::"}
     assert {port for _, port in listening} == {pod.ports.http_port, pod.ports.grpc_port, pod.ports.metrics_port}
+
+
+def test_a_busy_pod_is_neither_restarted_nor_taken_out(pod: Pod) -> None:
+    pod.wait_until_started()
+    url = f"http://127.0.0.1:{pod.ports.http_port}/v2/models/tagger/generate"
+    line = json.dumps({"user_last_message": "2+2=4", "pika_response": "Exactly!"}).encode()
+    calm = threading.Event()
+
+    def ask() -> None:
+        while not calm.is_set():
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, line, timeout=30) as answer:
+                answer.read()
+
+    callers = [threading.Thread(target=ask) for _ in range(24)]
+    for caller in callers:
+        caller.start()
+    try:
+        give_up = time.monotonic() + PATIENCE_S
+        while pod.probe("startupProbe") == 0:  # until the queue is full: this one wants a tag
+            assert time.monotonic() < give_up
+        seen = [pod.probe(name) for name in ("readinessProbe", "livenessProbe") for _ in range(5)]
+    finally:
+        calm.set()
+        for caller in callers:
+            caller.join()
+    assert seen == [0] * 10
 
 
 def test_a_dead_engine_is_found_though_the_server_calls_itself_ready(pod: Pod) -> None:
