@@ -80,7 +80,7 @@ ROWS = (
             ),
             Graph(
                 "Failures by reason",
-                "Triton's reasons in capitals, the tagger's own in small letters.",
+                "In capitals what Triton turned away itself, REJECTED for a full queue; in small letters the errors that the tagger answered with.",
                 units.RequestsPerSecond,
                 (
                     ('sum by (reason) (rate(nv_inference_request_failure{model="tagger"}[5m]))', "{{reason}}"),

@@ -1,13 +1,12 @@
 """The pod of docker/kubernetes on this machine: entrypoint, arguments, TLS and probes of the real files, over the real server.
 
-What is put in place of the container's: its server by the one of this environment, its check of the engine by nothing, and port numbers.
+In place of the container's: the server of this environment, nothing for the check of the engine, other ports.
 """
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -56,6 +55,11 @@ class Pod:
             assert time.monotonic() < give_up, (self.folder / "log").read_text()
             time.sleep(0.2)
 
+    def processes(self) -> list[psutil.Process]:
+        """The pod's first process and all below it."""
+        first = psutil.Process(self.process.pid)
+        return [first, *first.children(recursive=True)]
+
 
 @pytest.fixture(scope="module")
 def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
@@ -65,27 +69,34 @@ def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     line += " -addext subjectAltName=DNS:localhost -keyout tls.key -out tls.crt"
     subprocess.run(line.split(), cwd=folder, capture_output=True, check=True)
     environment = triton.environment(installed)
-    tools = folder / "tools"
-    tools.mkdir()
-    own = (
-        f"--backend-directory={folder}/backends --allow-gpu-metrics=false --grpc-port={ports.grpc_port} --metrics-port={ports.metrics_port}"
-    )
     for name, script in (
-        ("python3", "exit 0"),  # the check of the engine, which has its own tests
-        ("tritonserver", f'PATH={environment["PATH"]} exec {installed.server} "$@" {own} --http-port={ports.http_port}'),
+        ("tools/python3", "exit 0"),  # the check of the engine, which has its own tests
+        ("tools/tritonserver", f'PATH={environment["PATH"]} exec {installed.server} "$@"'),
+        ("home/venv/bin/python", f'exec {sys.executable} "$@"'),
+        ("home/docker/entrypoint.sh", (ROOT / "docker" / "entrypoint.sh").read_text()),
     ):
-        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tools / name).chmod(0o755)
-    environment |= {"PATH": f"{tools}:/usr/bin:/bin", "PIKA_MODEL_REPOSITORY": str(repository)}
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(script if script.startswith("#!") else f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    environment |= {
+        "PATH": f"{folder}/tools:/usr/bin:/bin",
+        "PIKA_MODEL_REPOSITORY": str(repository),
+        "PYTHONPATH": f"{ROOT}:{ROOT}/client",
+    }
     arguments = [argument.replace("/tls/", f"{folder}/") for argument in CONTAINER["args"]]
+    arguments += [f"--{protocol}-port={getattr(ports, f'{protocol}_port')}" for protocol in ("grpc", "http", "metrics")]
+    arguments += [f"--backend-directory={folder}/backends", "--allow-gpu-metrics=false"]
     with (folder / "log").open("wb") as log:
-        command = [str(ROOT / "docker" / "entrypoint.sh"), *arguments]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        command = [str(folder / "home" / "docker" / "entrypoint.sh"), *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    made = Pod(process, ports, folder)
     try:
-        yield Pod(process, ports, folder)
+        yield made
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:
+            for each in made.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
         process.wait()
 
 
@@ -141,8 +152,7 @@ def test_a_busy_pod_is_neither_restarted_nor_taken_out(pod: Pod) -> None:
 
 def test_a_dead_engine_is_found_though_the_server_calls_itself_ready(pod: Pod) -> None:
     pod.wait_until_started()
-    below = psutil.Process(pod.process.pid).children(recursive=True)
-    engines = [process for process in below if "tensorrt_llm" in " ".join(process.cmdline())]
+    engines = [each for each in pod.processes() if "stub" in each.name() and "tensorrt_llm" in " ".join(each.cmdline())]
     assert engines
     for engine in engines:
         engine.kill()
