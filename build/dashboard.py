@@ -80,7 +80,7 @@ ROWS = (
             ),
             Graph(
                 "Failures by reason",
-                "In capitals what Triton turned away itself, REJECTED for a full queue; in small letters the errors that the tagger answered with.",
+                "In capitals what Triton turned away, REJECTED for a full queue; in small letters what the tagger answered as errors.",
                 units.RequestsPerSecond,
                 (
                     ('sum by (reason) (rate(nv_inference_request_failure{model="tagger"}[5m]))', "{{reason}}"),

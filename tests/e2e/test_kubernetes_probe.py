@@ -116,9 +116,8 @@ def test_robots_get_in_by_tls_only(pod: Pod) -> None:
 
 def test_http_and_its_port_are_of_the_pod_alone(pod: Pod) -> None:
     pod.wait_until_started()
-    listening = {
-        (c.laddr.ip, c.laddr.port) for c in psutil.Process(pod.process.pid).net_connections("tcp") if c.status == psutil.CONN_LISTEN
-    }
+    connections = [connection for each in pod.processes() for connection in each.net_connections("tcp")]
+    listening = {(each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN}
     assert {ip for ip, port in listening if port == pod.ports.http_port} == {"127.0.0.1"}
     assert {ip for ip, port in listening if port in (pod.ports.grpc_port, pod.ports.metrics_port)} <= {"0.0.0.0", "::"}
     assert {port for _, port in listening} == {pod.ports.http_port, pod.ports.grpc_port, pod.ports.metrics_port}
@@ -150,12 +149,10 @@ def test_a_busy_pod_is_neither_restarted_nor_taken_out(pod: Pod) -> None:
     assert seen == [0] * 10
 
 
-def test_a_dead_engine_is_found_though_the_server_calls_itself_ready(pod: Pod) -> None:
+def test_a_dead_engine_is_found(pod: Pod) -> None:
     pod.wait_until_started()
     engines = [each for each in pod.processes() if "stub" in each.name() and "tensorrt_llm" in " ".join(each.cmdline())]
     assert engines
     for engine in engines:
         engine.kill()
     assert (pod.probe("readinessProbe"), pod.probe("livenessProbe"), pod.probe("startupProbe")) == (1, 1, 1)
-    with InferenceServerClient(f"localhost:{pod.ports.grpc_port}", ssl=True, root_certificates=str(pod.folder / "tls.crt")) as client:
-        assert client.is_server_ready(client_timeout=10)
