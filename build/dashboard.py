@@ -80,7 +80,7 @@ ROWS = (
             ),
             Graph(
                 "Failures by reason",
-                "In capitals what Triton turned away, REJECTED for a full queue; in small letters what the tagger answered as errors.",
+                "In capitals what Triton counts, in small letters what the tagger answered. A full queue shows at the robots only.",
                 units.RequestsPerSecond,
                 (
                     ('sum by (reason) (rate(nv_inference_request_failure{model="tagger"}[5m]))', "{{reason}}"),
