@@ -81,7 +81,7 @@ def test_failures_are_counted_by_their_reason(damaged: Server) -> None:
     asked = [("nan", b"codes"), ("failure", b"words"), ("babble", b"json"), ("babble", b"json")]
     for child, strategy in [*((WORDS[fault], strategy) for fault, strategy in asked), (BUG, b"codes"), ("hi", b"guess")]:
         with pytest.raises(InferenceServerException):
-            infer(damaged, user_last_message=[child.encode()], pika_response=[b"Hello!"], strategy=[strategy])
+            infer(damaged, user_last_message=[b"hi", child.encode()], pika_response=[b"Hello!"] * 2, strategy=[b"codes", strategy])
     grown = endpoint.growth(before, endpoint.settled(damaged))
     failures = {"engine": 2, "invalid_answer": 2, "internal": 1, "invalid_request": 1}
     assert {name: value for name, value in grown.items() if "tokens" not in name} == {

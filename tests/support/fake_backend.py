@@ -37,6 +37,28 @@ class InferenceResponse:
         self.arrays = {tensor.name(): tensor.as_numpy() for tensor in tensors or []}
         self.error = error
 
+    def has_error(self) -> bool:
+        return self.error is not None
+
+
+def get_output_tensor_by_name(response: InferenceResponse, name: str) -> Tensor | None:
+    return Tensor(name, response.arrays[name]) if name in response.arrays else None
+
+
+class InferenceRequest:
+    """A request to another model, answered with `answer` as often as it is sent; `sent` has them all."""
+
+    answer: ClassVar[InferenceResponse]
+    sent: ClassVar[list["InferenceRequest"]] = []
+
+    def __init__(self, model_name: str, requested_output_names: list[str], inputs: list[Tensor]) -> None:
+        self.model_name, self.outputs = model_name, requested_output_names
+        self.arrays = {tensor.name(): tensor.as_numpy() for tensor in inputs}
+
+    def exec(self, decoupled: bool = False) -> Any:
+        self.sent.append(self)
+        return iter([self.answer]) if decoupled else self.answer
+
 
 class Request:
     """A request and its sender; `on_send` is called with every response and its flags."""
@@ -108,9 +130,12 @@ def loaded(path: Path) -> Iterator[ModuleType]:
         TritonError=TritonError,
         InferenceResponse=InferenceResponse,
         MetricFamily=MetricFamily,
+        InferenceRequest=InferenceRequest,
+        get_output_tensor_by_name=get_output_tensor_by_name,
         TRITONSERVER_RESPONSE_COMPLETE_FINAL=FINAL,
     )
     MetricFamily.made.clear()
+    InferenceRequest.sent.clear()
     before = sys.modules.get(backend.__name__)
     sys.modules[backend.__name__] = backend
     try:
