@@ -259,11 +259,11 @@ def task_verify() -> dict[str, Any]:
 
 
 def task_lock_images() -> dict[str, Any]:
-    """ask the registry for the digest of the pinned image, and write it to docker/images.lock"""
-    image = settings.container().image
+    """ask the registries for the digests of the pinned images, and write them to docker/images.lock"""
+    images = lock_images.images()
     if DRY_RUN:
-        return {"actions": [functools.partial(say, shlex.join(lock_images.command(image)))]}
-    return {"actions": [guarded(lambda: lock_images.lock(image))], "uptodate": [False]}
+        return {"actions": [functools.partial(say, " && ".join(shlex.join(lock_images.command(image)) for image in images.values()))]}
+    return {"actions": [guarded(lambda: lock_images.lock(images))], "uptodate": [False]}
 
 
 def task_train() -> dict[str, Any]:

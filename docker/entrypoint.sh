@@ -3,7 +3,8 @@
 #
 # An engine that is damaged, or was built for another GPU, driver branch or version, is refused here with both sides of each difference; what
 # TensorRT would say about it names neither. Then build.serve_container takes this process over: it passes signals and the server's exit
-# status on, and ends a server that gives no tags any more, which docker would leave alone. Flags are those of build/triton.py, but for addresses: a container has its own, and compose.yaml says who may reach them.
+# status on, and ends a server that gives no tags any more, which docker would leave alone. Flags are those of build/triton.py, but for
+# addresses: a container has its own, and compose.yaml says who may reach them.
 #
 # What robots never need is closed by a key. Without PIKA_ADMIN_KEY it is a random one that nobody knows.
 set -eu
