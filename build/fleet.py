@@ -115,5 +115,10 @@ def own_queues(arrived: Times, servers: int, most: int, seconds: Seconds, rng: n
     chosen = rng.integers(servers, size=len(arrived))
     took = np.empty_like(arrived)
     for mine in np.split(np.argsort(chosen, kind="stable"), np.cumsum(np.bincount(chosen, minlength=servers))[:-1]):
-        took[mine] = one_queue(arrived[mine], 1, most, lambda first, n, mine=mine: seconds(int(mine[first]), n))  # type: ignore[misc]
+        took[mine] = one_queue(arrived[mine], 1, most, _by_index(seconds, mine.tolist()))
     return took
+
+
+def _by_index(seconds: Seconds, indices: list[int]) -> Seconds:
+    """`seconds` for some of the requests, counted among themselves."""
+    return lambda first, n: seconds(indices[first], n)

@@ -107,8 +107,12 @@ def test_lines_arrive_at_the_rate_of_the_robots() -> None:
     assert np.all(np.diff(arrived) >= 0)
     assert arrived[0] >= 0
     assert arrived[-1] < 3600
-    # Already at the beginning as many talk as later on.
-    assert np.count_nonzero(arrived < 900) / 900 == pytest.approx(talk.requests_per_s, rel=0.1)
+
+
+def test_as_many_talk_at_the_beginning_as_later_on() -> None:
+    talk = Talk(robots=5000, together=0.0)
+    arrived = arrivals(talk, 0.2, np.random.default_rng(6))
+    assert np.count_nonzero(arrived < 100) / 100 == pytest.approx(talk.requests_per_s, rel=0.1)
 
 
 def test_a_share_of_the_conversations_begins_together() -> None:
