@@ -131,7 +131,7 @@ class Columns:
 
 
 def _alike(one: Tag, other: Tag) -> bool:
-    if one.emotion_scores.keys() != other.emotion_scores.keys():
+    if one.celebrate != other.celebrate or one.emotion_scores.keys() != other.emotion_scores.keys():
         return False
     differences = [abs(score - other.emotion_scores[label]) for label, score in one.emotion_scores.items()]
     return max(*differences, abs(one.celebrate_score - other.celebrate_score)) < _SAME

@@ -103,10 +103,13 @@ def test_a_prompt_that_does_not_work_is_explained(page: Playground, prompts: dic
     assert "'hh'; a code is one letter" in answer.content["error"]
 
 
-def test_a_server_with_another_prompt_is_noticed(server: Server, client: TaggerClient, repository: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("old", "new"), [("Answer with one letter", "One letter"), ("threshold = 0.55", SURE)])
+def test_a_server_with_another_prompt_is_noticed(
+    server: Server, client: TaggerClient, repository: Path, tmp_path: Path, old: str, new: str
+) -> None:
     folder = tmp_path / "tagger" / "1"
     shutil.copytree(repository / "tagger" / "1", folder)
-    changed(folder, "task.toml", "Answer with one letter", "One letter")
+    changed(folder, "task.toml", old, new)
     with connected(server.url) as engine:
         columns = Columns(client, engine, tmp_path, 32)
         assert "start it again" in columns.served(Dialogue(**TEXTS), "codes").remark
