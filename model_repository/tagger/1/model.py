@@ -104,14 +104,14 @@ class TritonPythonModel:
 
     def _read(self, child: bytes, pika: bytes, before: bytes | None, strategy: bytes | None) -> _Question:
         started_s = time.perf_counter()
-        name = self._default_strategy if strategy is None else _text("strategy", strategy)
-        if name not in self._strategies:
-            raise InvalidDialogueError(f"strategy is none that this tagger has: give one of {', '.join(self._strategies)}")
         dialogue = Dialogue(
             _text("user_last_message", child),
             _text("pika_response", pika),
             None if before is None else _text("pika_last_message", before),
         )
+        name = self._default_strategy if strategy is None else _text("strategy", strategy)
+        if name not in self._strategies:
+            raise InvalidDialogueError(f"strategy is none that this tagger has: give one of {', '.join(self._strategies)}")
         return _Question(self._prompt.encode(dialogue), name, time.perf_counter() - started_s)
 
     def _failure(self, error: Exception, where: str) -> Any:
