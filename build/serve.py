@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,13 +19,17 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import manifest, settings, triton
+from build import ROOT, manifest, triton
 from build.errors import PortInUseError, ServerError
-from build.repository import tagger_instances
+from build.repository import served_tagger_instances
 from build.settings import Model, Ports, Target
 from pika_tagger import TaggerClient, TaggerError
 
 START_TIMEOUT_S = 120.0
+VLLM_START_TIMEOUT_S = 900.0
+"""vLLM compiles the model and captures CUDA graphs before its first token."""
+VLLM_ENVIRONMENT = ROOT / ".venv-vllm"
+"""What `make install-vllm` makes: vLLM wants other versions of what the pipeline uses."""
 _PR_SET_PDEATHSIG = 1
 _TAIL_LINES = 20
 
@@ -32,9 +37,9 @@ _TAIL_LINES = 20
 class Server:
     """A running tritonserver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None, tagger_instances: int = 1) -> None:
         """Take over a process that `running` has started."""
-        self.process, self.ports, self.log = process, ports, log
+        self.process, self.ports, self.log, self._tagger_instances = process, ports, log, tagger_instances
 
     @property
     def url(self) -> str:
@@ -58,8 +63,8 @@ class Server:
                     if time.monotonic() > give_up:
                         raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
                 else:
-                    # The first answer of each takes several times as long as any later one. What is served here is always target cpu.
-                    for _ in range(tagger_instances(settings.target("cpu"))):
+                    # The first answer of each takes several times as long as any later one.
+                    for _ in range(self._tagger_instances):
                         client.health()
                     return
 
@@ -108,13 +113,14 @@ def free_ports() -> Ports:
 
 
 @contextmanager
-def running(repository: Path, ports: Ports, log: Path | None) -> Iterator[Server]:
+def running(repository: Path, ports: Ports, log: Path | None, python_bin: Path = triton.THIS_PYTHON_BIN) -> Iterator[Server]:
     """A tritonserver over a model repository, stopped at the end of the block.
 
     Args:
         repository: what `model_repository` assembled.
         ports: where to listen, on the loopback address.
         log: file for the server's output; None leaves it on the terminal.
+        python_bin: where the `python3` is whose packages the models use.
 
     Raises:
         ManifestError: the repository is incomplete or not what its manifest says.
@@ -123,13 +129,14 @@ def running(repository: Path, ports: Ports, log: Path | None) -> Iterator[Server
     """
     manifest.verify_contents(repository)
     check_ports(ports)
-    installed = triton.installation()
+    installed, tagger_instances = triton.installation(), served_tagger_instances(repository)
     with tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as scratch:
         backends = Path(scratch) / "backends"
         triton.make_backends(installed, backends)
         stream = log.open("wb") if log else None
         try:
-            server = Server(_start(triton.command(installed, backends, repository, ports), installed, stream), ports, log)
+            process = _start(triton.command(installed, backends, repository, ports), triton.environment(installed, python_bin), stream)
+            server = Server(process, ports, log, tagger_instances)
             try:
                 yield server
             finally:
@@ -143,17 +150,30 @@ def serve(model: Model, target: Target, ports: Ports) -> None:
     """Run the server in the foreground until it is interrupted.
 
     Raises:
-        ServerError: as `running`, or the server stopped by itself.
+        ServerError: as `running`, or the server stopped by itself, or vLLM is to serve and is not installed.
     """
-    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None) as server:
+    python_bin = vllm_python_bin() if target.vllm else triton.THIS_PYTHON_BIN
+    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None, python_bin) as server:
         try:
-            server.wait_until_ready()
+            server.wait_until_ready(VLLM_START_TIMEOUT_S if target.vllm else START_TIMEOUT_S)
             print(f"\nready: gRPC {server.url}, HTTP port {ports.http_port}, metrics port {ports.metrics_port}. Ctrl-C stops.", flush=True)
             status = server.process.wait()
         except KeyboardInterrupt:
             print("\nstopping", flush=True)
             return
     raise ServerError(f"tritonserver stopped by itself with status {status}")
+
+
+def vllm_python_bin() -> Path:
+    """Where the `python3` is that has vLLM.
+
+    Raises:
+        ServerError: there is none, or of another version than this one, whose stub the server takes.
+    """
+    folder, library = VLLM_ENVIRONMENT / "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if not (VLLM_ENVIRONMENT / "lib" / library / "site-packages" / "vllm").is_dir():
+        raise ServerError(f"{VLLM_ENVIRONMENT} has no vLLM for {library}: run `make install-vllm` with the Python of this environment")
+    return folder
 
 
 @contextmanager
@@ -171,7 +191,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(command: list[str], installed: triton.Installation, log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+def _start(command: list[str], environment: dict[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
     libc = ctypes.CDLL(None)
 
     def die_with_parent() -> None:
@@ -179,7 +199,7 @@ def _start(command: list[str], installed: triton.Installation, log: IO[bytes] | 
 
     return subprocess.Popen(
         command,
-        env=triton.environment(installed),
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT if log else None,

@@ -15,6 +15,7 @@ from build import check_machine
 from build.errors import ServerError
 from build.settings import Ports
 
+THIS_PYTHON_BIN = Path(sys.executable).parent
 LOOPBACK = "127.0.0.1"
 EXIT_TIMEOUT_S = 10
 """How long tritonserver waits for requests in flight when it is asked to stop."""
@@ -83,12 +84,17 @@ def command(installed: Installation, backends: Path, repository: Path, ports: Po
     ]
 
 
-def environment(installed: Installation) -> dict[str, str]:
-    """The environment that server and stubs need, on top of the present one."""
+def environment(installed: Installation, python_bin: Path = THIS_PYTHON_BIN) -> dict[str, str]:
+    """The environment that server and stubs need, on top of the present one.
+
+    Args:
+        installed: the server's parts.
+        python_bin: where the `python3` is whose packages the models use.
+    """
     libraries: Sequence[str] = [str(path) for path in installed.library_paths]
     return {
         **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PATH": os.pathsep.join([str(python_bin), os.environ.get("PATH", "")]),
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
         "ORT_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
