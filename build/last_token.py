@@ -8,9 +8,6 @@ onnxruntime-genai 0.14.1 gives; a graph of another form is refused.
 
 from pathlib import Path
 
-import onnx
-from onnx import helper
-
 from build.errors import EngineError
 
 PRUNE = "/lm_head/prune/"
@@ -22,6 +19,9 @@ def move_cut(path: Path) -> None:
     Raises:
         EngineError: the graph is not what the model builder makes with prune_lm_head.
     """
+    import onnx  # which takes a while, and dodo.py imports this file whatever it is asked for
+    from onnx import helper
+
     model = onnx.load(path, load_external_data=False)
     nodes = model.graph.node
     reader = {name: node for node in nodes for name in node.input}

@@ -4,8 +4,8 @@ An AutoAWQ checkpoint that exists already is taken instead with `awq_source=DIR`
 converter takes, and quantized from the very model in `hf/`. AutoAWQ leaves embedding and lm_head as they are, so these two must be equal.
 
 Runs on a CPU or a GPU with the same code. AutoAWQ is archived; the versions it is run with are pinned in requirements/pipeline.txt, and the
-one name that newer transformers no longer have is put back in `_import_autoawq`. With Phi-3-mini on a GPU this stage has not been run yet:
-`doit model=phi-3-mini quantize` does it.
+one name that newer transformers no longer have is put back in `_import_autoawq`. On a GPU it has been run with the embedded model and with
+random weights of Phi-3-mini's shape (docs/gpu_target.md), not yet with Phi-3: `doit model=phi-3-mini quantize` does it.
 """
 
 import contextlib

@@ -41,7 +41,7 @@ def _findings(model: Model, target: Target, gpu_index: int, url: str) -> Iterato
     manifest.read(repository)
     prompts = verify_prompts.load(model.task_file, model.folder / "awq" / "tokenizer.json", target.tokens_per_block)
     with connected(url) as engine:
-        yield verify_checks.served_contract(engine.config, target)
+        yield verify_checks.served_contract(engine.config)
         reference = verify_reference.find_or_make(model, prompts)
         answers = engine.ask(prompts.ids)
     yield verify_checks.logits(prompts, reference, answers)

@@ -10,16 +10,18 @@ from tritonclient.grpc import model_config_pb2
 
 from build.contract import MODELS
 from build.errors import ServerError
-from build.settings import Target
 from build.verify_contract import declared, differences, read_template
-from build.verify_engine import MODEL, Answers
+from build.verify_engine import MODEL, REUSED, Answers
 from build.verify_prompts import Prompts
 from build.verify_reference import Reference
 from build.verify_report import Finding, Outcome
 from build.verify_served import TEMPLATES, Inside
 
 MAX_DIFFERENCE = 0.05
-"""Of a logit, in standard deviations of the reference's logits. fp16 arithmetic makes 0.002, a fault in one layer at least 0.1."""
+"""Of a logit, in standard deviations of the reference's logits.
+
+fp16 arithmetic makes 0.002, a fault in one layer at least 0.4: docs/verify.md.
+"""
 MIN_SAME_TAGS = 0.96
 """Of the prompts. Right engines gave all; two may be undecided between two labels."""
 _SHOWN = 5
@@ -63,7 +65,7 @@ def kv_reuse(prompts: Prompts, answers: Answers) -> Finding:
     """Whether every request found the blocks of the prefix in the KV cache."""
     reused, wanted = answers.reused_blocks, prompts.prefix_blocks
     if reused is None:
-        return Finding("kv reuse", Outcome.NOT_REPORTED, f"not reported by this engine; the prefix has {wanted} blocks")
+        return Finding("kv reuse", Outcome.NOT_ASKED, f"{MODEL} does not declare {REUSED}, which every engine of the contract does")
     short = [number for number, blocks in enumerate(reused, 1) if blocks < wanted]
     figures = {"least_blocks": min(reused), "most_blocks": max(reused), "prefix_blocks": wanted}
     text = f"{min(reused)} to {max(reused)} blocks a request, the prefix has {wanted}"
@@ -73,12 +75,11 @@ def kv_reuse(prompts: Prompts, answers: Answers) -> Finding:
     return Finding("kv reuse", Outcome.FAIL, f"{text}; too few in {len(short)} of {len(reused)} requests: {fix}", figures)
 
 
-def served_contract(config: model_config_pb2.ModelConfig, target: Target) -> Finding:
-    """Whether the engine that is served has the tensors of the contract; on a CPU those that it serves, on a GPU all."""
-    complete = target.gpu is not None
+def served_contract(config: model_config_pb2.ModelConfig) -> Finding:
+    """Whether the engine that is served has the tensors of the contract, all of them on every target."""
     found = declared(config)
-    wrong = differences(MODEL, found, complete=complete)
-    return _contract("contract", f"{len(found.inputs)} inputs and {len(found.outputs)} outputs of {MODEL} as in the table", wrong)
+    good = f"{len(found.inputs)} inputs and {len(found.outputs)} outputs of {MODEL} as in the table"
+    return _contract("contract", good, differences(MODEL, found))
 
 
 def image_contract(templates: Mapping[str, str]) -> Finding:
@@ -87,7 +88,7 @@ def image_contract(templates: Mapping[str, str]) -> Finding:
     if missing := [model for model in MODELS if model not in templates]:
         return Finding(name, Outcome.NOT_ASKED, f"there is no config.pbtxt of {', '.join(missing)} in {TEMPLATES}: look where it is now")
     try:
-        wrong = [line for model in MODELS for line in differences(model, read_template(templates[model]), complete=True)]
+        wrong = [line for model in MODELS for line in differences(model, read_template(templates[model]))]
     except ServerError as error:
         return Finding(name, Outcome.NOT_ASKED, str(error))
     return _contract(name, f"{', '.join(MODELS)} as in the tables", wrong)

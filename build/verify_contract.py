@@ -6,7 +6,6 @@ other placeholder becomes a number, because only tensors are looked at.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -18,8 +17,6 @@ _OPEN_TYPES = {"logits_datatype": "TYPE_FP32", "encoder_input_features_data_type
 _TYPE_FIELD = re.compile(r"(data_type\s*:\s*)\$\{(\w+)\}")
 _FLAG_FIELD = re.compile(r"(decoupled\s*:\s*)\$\{\w+\}")
 _PLACEHOLDER = re.compile(r"\$\{\w+\}")
-_PROMPT = "input_ids"
-"""Optional in the table, because a prompt can also be embeddings. An engine that knows only ids may require it."""
 
 
 def read_template(text: str) -> Contract:
@@ -45,31 +42,28 @@ def declared(config: model_config_pb2.ModelConfig) -> Contract:
     )
 
 
-def differences(model: str, found: Contract, *, complete: bool) -> list[str]:
+def differences(model: str, found: Contract) -> list[str]:
     """What is other than in the table of `model`, a sentence each.
 
     Args:
         model: a name in `build.contract.MODELS`.
         found: the tensors of a served model or of a template.
-        complete: whether a tensor of the table may be missing: NVIDIA's models have them all, the CPU engine only what it serves.
     """
     expected = MODELS[model]
     return [
-        *_differences(f"{model} input", found.inputs, expected.inputs, complete),
-        *_differences(f"{model} output", found.outputs, expected.outputs, complete),
+        *_differences(f"{model} input", found.inputs, expected.inputs),
+        *_differences(f"{model} output", found.outputs, expected.outputs),
     ]
 
 
-def _differences(side: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], complete: bool) -> Iterator[str]:
+def _differences(side: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Iterator[str]:
     for name, tensor in found.items():
         if name not in expected:
             yield f"{side} {name} is {tensor}, the table has none of that name"
-        elif tensor != expected[name] and (complete or name != _PROMPT or replace(tensor, optional=True) != expected[name]):
+        elif tensor != expected[name]:
             yield f"{side} {name} is {tensor}, the table says {expected[name]}"
     for name, tensor in expected.items():
-        # What a client must send is part of every form of the model.
-        needed = complete or (side.endswith("input") and not tensor.optional)
-        if needed and name not in found:
+        if name not in found:
             yield f"{side} {name} is missing, the table says {tensor}"
 
 

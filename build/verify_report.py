@@ -11,8 +11,6 @@ class Outcome(StrEnum):
 
     PASS = "pass"
     FAIL = "fail"
-    NOT_REPORTED = "not reported"
-    """This engine does not say: counts as neither."""
     NOT_ASKED = "not asked"
     """It should be known and could not be asked: there is no verdict without it, unless something else failed."""
 
@@ -56,14 +54,13 @@ class Report:
     def text(self) -> str:
         """One line a check, and the verdict."""
         width = max(len(finding.name) for finding in self.findings)
-        lines = [f"{finding.outcome:<12}  {finding.name:<{width}}  {finding.found}" for finding in self.findings]
+        lines = [f"{finding.outcome:<9}  {finding.name:<{width}}  {finding.found}" for finding in self.findings]
         names = {outcome: ", ".join(f.name for f in self.findings if f.outcome is outcome) for outcome in Outcome}
         verdict = {
             Outcome.PASS: "PASS: this is the engine of this checkpoint",
             Outcome.FAIL: f"FAIL: {names[Outcome.FAIL]}; docs/verify.md says what to try",
         }.get(self.verdict, f"NO VERDICT: {names[Outcome.NOT_ASKED]} could not be asked")
-        unknown = f" (not reported by this engine, counts as neither: {names[Outcome.NOT_REPORTED]})" if names[Outcome.NOT_REPORTED] else ""
-        return "\n".join([*lines, f"model={self.model} target={self.target} {verdict}{unknown}"])
+        return "\n".join([*lines, f"model={self.model} target={self.target} {verdict}"])
 
     def json(self) -> str:
         """The same for programs."""

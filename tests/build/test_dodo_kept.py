@@ -116,6 +116,15 @@ def test_a_setting_stays_until_another_is_given_or_it_is_taken_back(
     assert value(name, **{name: ""}) == default
 
 
+def test_streaming_stays_until_it_is_taken_back(results: Path) -> None:
+    assert value("decoupled") is False
+    with manifest.new_folder(results / "triton-cpu", "model_repository", {}, {"decoupled": "yes"}, {}):
+        pass
+    assert value("decoupled") is True
+    assert value("decoupled", decoupled="no") is False
+    assert value("decoupled", decoupled="") is False
+
+
 @pytest.mark.parametrize(("told", "given"), [("source", "revision"), ("revision", "source")])
 def test_of_two_that_exclude_each_other_the_new_one_counts(results: Path, told: str, given: str) -> None:
     with manifest.new_folder(results / "hf", "download", {}, {told: "as told"}, {}):
@@ -130,11 +139,11 @@ def test_what_is_kept_changes_nothing_for_doit(results: Path) -> None:
         tasks = [namespace[f"task_{name}"]() for name in ("download", "quantize", "convert", "model_repository")]  # type: ignore[operator]
         return [task["uptodate"][0].config for task in tasks]
 
-    given = {"source": "/data/phi3", "awq_source": "/data/awq", "layout": "gptq", "strategy": "words"}
+    given = {"source": "/data/phi3", "awq_source": "/data/awq", "layout": "gptq", "strategy": "words", "decoupled": "yes"}
     before = remembered(**given)
     assert all(config != other for config, other in zip(before, remembered(), strict=True))
-    homes = {"source": "hf", "awq_source": "awq", "layout": "trtllm", "strategy": "triton-cpu"}
-    for name, folder in homes.items():
-        with manifest.new_folder(results / folder, "some stage", {}, {name: given[name]}, {}):
+    made = {"hf": ["source"], "awq": ["awq_source"], "trtllm": ["layout"], "triton-cpu": ["strategy", "decoupled"]}
+    for folder, names in made.items():
+        with manifest.new_folder(results / folder, "some stage", {}, {name: given[name] for name in names}, {}):
             pass
     assert remembered() == before

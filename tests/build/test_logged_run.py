@@ -28,7 +28,7 @@ def test_a_short_command_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_failure_has_the_end_of_the_log_the_likely_cause_and_the_command(tmp_path: Path) -> None:
-    script = "print(*range(50), sep='\\n'); raise SystemExit('OSError: [Errno 28] No space left on device')"
+    script = "print(*range(50), sep='\\n', flush=True); raise SystemExit('OSError: [Errno 28] No space left on device')"
     with pytest.raises(EngineError) as caught:
         logged_run.run("it", [sys.executable, "-c", script], tmp_path / "log")
     first, *tail, cause, command = str(caught.value).splitlines()

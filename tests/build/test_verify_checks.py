@@ -115,10 +115,10 @@ def test_reuse_is_enough_if_no_request_is_short_of_a_block(prompts: Prompts, ref
     assert "too few in 1 of 50 requests" in short.found
 
 
-def test_an_engine_that_does_not_tell_reuse_neither_passes_nor_fails(prompts: Prompts, reference: Reference) -> None:
+def test_an_engine_that_does_not_declare_reuse_cannot_be_asked(prompts: Prompts, reference: Reference) -> None:
     finding = verify_checks.kv_reuse(prompts, answers(prompts, reference.logits))
-    assert finding.outcome is Outcome.NOT_REPORTED
-    assert finding.found.startswith("not reported by this engine")
+    assert finding.outcome is Outcome.NOT_ASKED
+    assert finding.found.startswith("tensorrt_llm does not declare kv_cache_reused_blocks")
 
 
 def test_other_token_ids_are_told_by_the_number_of_the_dialogue(prompts: Prompts) -> None:
@@ -161,32 +161,24 @@ def test_templates_that_are_not_there_or_not_readable_give_no_verdict() -> None:
     assert verify_checks.image_contract({**templates, "ensemble": "}"}).outcome is Outcome.NOT_ASKED
 
 
-def test_a_gpu_engine_must_have_all_tensors_and_a_cpu_engine_those_that_it_serves() -> None:
-    text = (ROOT / "model_repository" / "tensorrt_llm" / "python" / "config.pbtxt").read_text(encoding="utf-8").replace("${parameters}", "")
-    config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    assert verify_checks.served_contract(config, settings.target("cpu")).outcome is Outcome.PASS
-    assert verify_checks.served_contract(config, settings.target("l4")).outcome is Outcome.FAIL
-    whole = text_format.Parse(pbtxt("tensorrt_llm"), model_config_pb2.ModelConfig())
-    assert verify_checks.served_contract(whole, settings.target("l4")).outcome is Outcome.PASS
+def test_an_engine_must_have_all_tensors_whatever_the_target() -> None:
+    config = text_format.Parse(pbtxt("tensorrt_llm"), model_config_pb2.ModelConfig())
+    assert verify_checks.served_contract(config).outcome is Outcome.PASS
+    for tensors in (config.input, config.output):
+        name = tensors.pop().name
+        finding = verify_checks.served_contract(config)
+        assert finding.outcome is Outcome.FAIL
+        assert f"{name} is missing" in finding.found
 
 
 @pytest.mark.parametrize(
     ("outcomes", "status", "words"),
     [
         ([Outcome.PASS, Outcome.PASS], 0, "PASS: this is the engine of this checkpoint"),
-        (
-            [Outcome.PASS, Outcome.NOT_REPORTED],
-            0,
-            "PASS: this is the engine of this checkpoint (not reported by this engine, counts as neither: b)",
-        ),
         ([Outcome.PASS, Outcome.FAIL], 1, "FAIL: b; docs/verify.md says what to try"),
         ([Outcome.NOT_ASKED, Outcome.FAIL], 1, "FAIL: b; docs/verify.md says what to try"),
         ([Outcome.PASS, Outcome.NOT_ASKED], 2, "NO VERDICT: b could not be asked"),
-        (
-            [Outcome.NOT_REPORTED, Outcome.NOT_ASKED],
-            2,
-            "NO VERDICT: b could not be asked (not reported by this engine, counts as neither: a)",
-        ),
+        ([Outcome.NOT_ASKED, Outcome.NOT_ASKED], 2, "NO VERDICT: a, b could not be asked"),
     ],
 )
 def test_the_verdict_follows_from_the_worst_finding(outcomes: list[Outcome], status: int, words: str) -> None:

@@ -10,8 +10,6 @@ from build.contract import MODELS, Contract, Tensor
 from build.errors import ServerError
 from build.verify_contract import differences, read_template
 
-OUR_TEMPLATE = (ROOT / "model_repository" / "tensorrt_llm" / "trtllm" / "config.pbtxt").read_text(encoding="utf-8").replace("${warmup}", "")
-
 NVIDIAS = """
 name: "postprocessing"
 backend: "python"
@@ -39,20 +37,14 @@ def without(contract: Contract, name: str) -> Contract:
     return Contract(*({key: value for key, value in side.items() if key != name} for side in (contract.inputs, contract.outputs)))
 
 
-def test_our_own_template_has_every_tensor_of_the_table() -> None:
-    assert differences("tensorrt_llm", read_template(OUR_TEMPLATE), complete=True) == []
-
-
-def test_what_the_cpu_engine_serves_is_in_the_table() -> None:
-    served = read_template(
-        (ROOT / "model_repository" / "tensorrt_llm" / "python" / "config.pbtxt").read_text(encoding="utf-8").replace("${parameters}", "")
-    )
-    assert differences("tensorrt_llm", served, complete=False) == []
-    assert differences("tensorrt_llm", served, complete=True) != []
+@pytest.mark.parametrize("target", ["python", "trtllm"])
+def test_our_own_templates_have_every_tensor_of_the_table(target: str) -> None:
+    text = (ROOT / "model_repository" / "tensorrt_llm" / target / "config.pbtxt").read_text(encoding="utf-8")
+    assert differences("tensorrt_llm", read_template(text.replace("${warmup}", "").replace("${parameters}", ""))) == []
 
 
 def test_an_unfilled_template_of_nvidias_form_can_be_read() -> None:
-    assert differences("postprocessing", read_template(NVIDIAS % "TYPE_INT32"), complete=True) == []
+    assert differences("postprocessing", read_template(NVIDIAS % "TYPE_INT32")) == []
 
 
 def test_a_type_that_is_left_open_is_ours_for_logits_and_unknown_otherwise() -> None:
@@ -85,19 +77,8 @@ def test_every_kind_of_difference_is_told_with_both_sides(change: str, model: st
     alter, words = CHANGES[change]
     if (model, change) == ("ensemble", "no output"):
         alter, words = (lambda c: without(c, "text_output")), "output text_output is missing, the table says STRING [-1]"
-    (line,) = differences(model, alter(MODELS[model]), complete=True)
+    (line,) = differences(model, alter(MODELS[model]))
     assert line.startswith(f"{model} {words}")
-
-
-def test_an_engine_that_serves_a_part_must_still_take_what_every_client_sends() -> None:
-    table = MODELS["tensorrt_llm"]
-    ids_required = with_input(table, "input_ids", replace(table.inputs["input_ids"], optional=False))
-    assert differences("tensorrt_llm", ids_required, complete=False) == []
-    assert len(differences("tensorrt_llm", ids_required, complete=True)) == 1
-    assert len(differences("tensorrt_llm", with_input(table, "input_ids", Tensor("INT64", (-1,))), complete=False)) == 1
-    assert len(differences("tensorrt_llm", with_input(table, "end_id", Tensor("INT32", (1,))), complete=False)) == 1
-    assert len(differences("tensorrt_llm", without(table, "request_output_len"), complete=False)) == 1
-    assert differences("tensorrt_llm", without(table, "end_id"), complete=False) == []
 
 
 def test_what_is_no_model_config_is_refused() -> None:

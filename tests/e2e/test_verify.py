@@ -6,9 +6,7 @@ word in another order. Each is put into an AWQ checkpoint, of which the CPU engi
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +16,15 @@ from safetensors.numpy import load_file, save_file
 
 from build import engine, manifest, settings, verify, verify_checks, verify_network, verify_prompts, verify_reference
 from build.awq import unpack
-from build.serve import Server, free_ports, running
+from build.serve import Server, free_ports
 from build.verify_prompts import Prompts
 from build.verify_report import Outcome, Report
-from tests.e2e.conftest import MODEL
+from tests.e2e.conftest import MODEL, serving_changed
 from tests.support.awq_checkpoints import Tensors, pack
 
 pytestmark = pytest.mark.e2e
 
 CPU = settings.target("cpu")
-PERF_INPUT = '{ name: "return_perf_metrics" data_type: TYPE_BOOL dims: [ 1 ] optional: true }'
-PERF_OUTPUT = '{ name: "kv_cache_reused_blocks" data_type: TYPE_INT32 dims: [ 1 ] }'
 
 
 def swap_undone(tensors: Tensors) -> Tensors:
@@ -56,7 +52,9 @@ def nibbles_reordered(tensors: Tensors) -> Tensors:
 
 def only_layer(number: int, damage: Callable[[Tensors], Tensors]) -> Callable[[Tensors], Tensors]:
     def damaged(tensors: Tensors) -> Tensors:
-        return tensors | {name: value for name, value in damage(tensors).items() if name.startswith(f"model.layers.{number}.")}
+        of_layer = {name: value for name, value in damage(tensors).items() if name.startswith(f"model.layers.{number}.")}
+        assert of_layer, "there is no such layer"
+        return tensors | of_layer
 
     return damaged
 
@@ -67,20 +65,6 @@ def damaged(folder: Path, damage: Callable[[Tensors], Tensors]) -> Path:
     changed = {name: np.ascontiguousarray(value) for name, value in damage(load_file(folder / "model.safetensors")).items()}
     save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
-
-
-@contextmanager
-def serving(copy: Path, log: Path) -> Iterator[Server]:
-    manifest.seal(copy, "model_repository", {}, {}, [str(path.relative_to(copy)) for path in copy.rglob("*") if path.is_file()])
-    with running(copy, free_ports(), log) as server:
-        server.wait_until_ready()
-        yield server
-
-
-def copied(repository: Path, folder: Path) -> Path:
-    copy = folder / "repository"
-    shutil.copytree(repository, copy, ignore=shutil.ignore_patterns(manifest.NAME))
-    return copy
 
 
 def judged(url: str) -> Report:
@@ -112,8 +96,8 @@ def test_for_programs_it_is_json_and_nothing_else(server: Server, capsys: pytest
     report = json.loads(capsys.readouterr().out)
     assert report["verdict"] == "pass"
     found = {finding["name"]: finding for finding in report["findings"]}
-    assert {name: found[name]["outcome"] for name in ("contract", "logits", "token ids")} == dict.fromkeys(
-        ("contract", "logits", "token ids"), "pass"
+    assert {name: finding["outcome"] for name, finding in found.items()} == dict.fromkeys(
+        ("contract", "logits", "kv reuse", "token ids"), "pass"
     )
     assert found["logits"]["figures"]["same_tags"] == 50
     assert found["logits"]["figures"]["max_difference_of_spread"] < 0.01
@@ -125,16 +109,18 @@ def test_for_programs_it_is_json_and_nothing_else(server: Server, capsys: pytest
         pytest.param(swap_undone, id="swap undone"),
         pytest.param(zeros_negated, id="zeros negated"),
         pytest.param(nibbles_reordered, id="nibbles reordered"),
-        pytest.param(only_layer(3, nibbles_reordered), id="nibbles reordered in the least telling layer"),
+        pytest.param(only_layer(1, swap_undone), id="swap undone in the layer where it shows least"),
     ],
 )
 def test_an_engine_of_misread_weights_fails(repository: Path, tmp_path: Path, damage: Callable[[Tensors], Tensors]) -> None:
     awq = damaged(tmp_path / "awq", damage)
-    copy = copied(repository, tmp_path)
-    built = copy / "tensorrt_llm" / "1" / "engine"
-    shutil.rmtree(built)
-    engine.run_builder(awq, built, CPU.intra_op_threads, tmp_path / "builder.log")
-    with serving(copy, tmp_path / "serve.log") as server:
+
+    def rebuild(copy: Path) -> None:
+        built = copy / "tensorrt_llm" / "1" / "engine"
+        shutil.rmtree(built)
+        engine.run_builder(awq, built, CPU.intra_op_threads, tmp_path / "builder.log")
+
+    with serving_changed(repository, tmp_path, rebuild) as server:
         report = judged(server.url)
     assert report.exit_status == 1
     assert [name for name, outcome in outcomes(report).items() if outcome is Outcome.FAIL] == ["logits"]
@@ -154,35 +140,19 @@ def test_a_fault_in_any_one_layer_is_far_beyond_the_limit(prompts: Prompts, tmp_
     assert min(off) > 3 * verify_checks.MAX_DIFFERENCE
 
 
-@pytest.mark.parametrize("remembers", [True, False])
-def test_an_engine_that_computes_the_prefix_anew_fails(repository: Path, tmp_path: Path, remembers: bool) -> None:
-    copy = copied(repository, tmp_path)
-    tell_reuse(copy / "tensorrt_llm")
-    if not remembers:
-        source = copy / "tensorrt_llm" / "1" / "cpu_engine.py"
-        honest = "reused = min(_common_length(self._cached, prompt_ids), len(prompt_ids) - 1)"
+def test_an_engine_that_computes_the_prefix_anew_fails(repository: Path, tmp_path: Path) -> None:
+    def forget(copy: Path) -> None:
+        source = copy / "tensorrt_llm" / "1" / "generation.py"
+        honest = "else sequence.shared_tokens(self._ids)"
         assert honest in source.read_text()
-        source.write_text(source.read_text().replace(honest, "reused = 0"))
-    with serving(copy, tmp_path / "serve.log") as server:
+        source.write_text(source.read_text().replace(honest, "else 0"))
+
+    with serving_changed(repository, tmp_path, forget) as server:
         report = judged(server.url)
-    assert outcomes(report)["kv reuse"] is (Outcome.PASS if remembers else Outcome.FAIL)
+    assert [name for name, outcome in outcomes(report).items() if outcome is Outcome.FAIL] == ["kv reuse"]
     assert outcomes(report)["logits"] is Outcome.PASS
-    assert report.exit_status == (0 if remembers else 1)
-    blocks = figures(report, "kv reuse")
-    assert (blocks["least_blocks"] >= blocks["prefix_blocks"]) is remembers
-
-
-def tell_reuse(model: Path) -> None:
-    """Let the CPU engine say how many blocks it reused, in TensorRT-LLM's tensors, if it does not do so by itself."""
-    config, source = model / "config.pbtxt", model / "1" / "model.py"
-    if "kv_cache_reused_blocks" in config.read_text():
-        return
-    text = config.read_text().replace("input [\n", f"input [\n  {PERF_INPUT},\n").replace("output [\n", f"output [\n  {PERF_OUTPUT},\n")
-    config.write_text(text)
-    marker = '    if _scalar(request, "return_generation_logits"'
-    told = '    tensors.append(pb_utils.Tensor("kv_cache_reused_blocks", np.array([[generation.reused_tokens // 32]], dtype=np.int32)))\n'
-    assert marker in source.read_text()
-    source.write_text(source.read_text().replace(marker, told + marker))
+    assert report.exit_status == 1
+    assert figures(report, "kv reuse")["most_blocks"] == 0
 
 
 def test_what_could_not_be_asked_leaves_no_verdict(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,11 +163,18 @@ def test_what_could_not_be_asked_leaves_no_verdict(server: Server, monkeypatch: 
     assert report.exit_status == 2
 
 
-def test_on_a_gpu_target_every_tensor_of_the_contract_is_wanted(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))  # no docker: this is about the server alone
-    report = verify.verify(MODEL, replace(CPU, gpu=settings.target("l4").gpu), 0, server.url)
+def test_an_engine_without_a_tensor_of_the_contract_fails(repository: Path, tmp_path: Path) -> None:
+    def hide(copy: Path) -> None:
+        config = copy / "tensorrt_llm" / "config.pbtxt"
+        line = '  { name: "kv_cache_reused_blocks" data_type: TYPE_INT32 dims: [ 1 ] },\n'
+        assert line in config.read_text()
+        config.write_text(config.read_text().replace(line, ""))
+        shutil.rmtree(copy / "ensemble")  # which wants it, and would not be loaded
+
+    with serving_changed(repository, tmp_path, hide) as server:
+        report = judged(server.url)
     found = outcomes(report)
-    assert (found["contract"], found["logits"], found["token ids"]) == (Outcome.FAIL, Outcome.PASS, Outcome.NOT_ASKED)
+    assert (found["contract"], found["logits"], found["kv reuse"]) == (Outcome.FAIL, Outcome.PASS, Outcome.NOT_ASKED)
     assert report.exit_status == 1
 
 
