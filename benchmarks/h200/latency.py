@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--duration-s", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--prepared", type=int, default=20000, help="questions of each length that are made before")
     parser.add_argument("--serve-option", action="append", default=[], help="one more word for `vllm serve`, such as --dtype=float32")
     given = parser.parse_args()
     logs = Path(tempfile.mkdtemp(prefix="latency-"))
@@ -64,16 +66,20 @@ def main() -> None:
         words = sorted(
             {word for line in DIALOGUES.read_text(encoding="utf-8").splitlines() for word in json.loads(line)["pika_response"].split()}
         )
-        asked = {n: questions(prompt, words, n, seed=n) for n in NEW_TOKENS}
-        results["prefix_tokens"] = len(prompt.prefix_ids)
         began = time.monotonic()
+        asked = {}
+        for n in NEW_TOKENS:
+            endless = questions(prompt, words, n, seed=n)
+            # Most of them now, while the servers start and nothing is measured.
+            asked[n] = chain(list(islice(endless, given.prepared)), endless)
+        results["prefix_tokens"] = len(prompt.prefix_ids)
         triton.wait_until_ready(VLLM_START_TIMEOUT_S)
         results["vllm_serve_ready"] = is_ready(openai)
         results["start_s"] = round(time.monotonic() - began, 1)
         with workers() as pool:
-            for name, asker, n, concurrency in plan(triton.url, openai.port):
+            for name, asker, most_per_s, n, concurrency in plan(triton.url, openai.port):
                 try:
-                    figures: dict[str, Any] = {**measure(pool, asker, asked[n], concurrency, given.duration_s)}
+                    figures: dict[str, Any] = {**measure(pool, asker, asked[n], concurrency, given.duration_s, most_per_s)}
                 except Exception as error:  # the others are still worth having
                     figures = {"error": repr(error)}
                 results["measurements"].append({"asked": name, "new_tokens": n, **figures})
@@ -81,18 +87,15 @@ def main() -> None:
                 given.out.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-def plan(url: str, port: int) -> Iterator[tuple[str, Asker, int, int]]:
-    """What is measured, the most wanted first: name, asker, new tokens, callers."""
-    tag, engine = TagAsker(url), EngineAsker(url)
-    written, one = (CompletionAsker(port, "model", n) for n in (JSON_TOKENS, 1))
-    for n in reversed(NEW_TOKENS):
-        for concurrency in CONCURRENCY:
-            yield "tag", tag, n, concurrency
-            yield "json", written, n, concurrency
-    for n in reversed(NEW_TOKENS):
-        for concurrency in (CONCURRENCY[0], CONCURRENCY[-1]):
-            yield "engine", engine, n, concurrency
-            yield "one token from vllm serve", one, n, concurrency
+def plan(url: str, port: int) -> Iterator[tuple[str, Asker, int, int, int]]:
+    """What is measured, the most wanted first: name, asker, more answers than it can give in a second, new tokens, callers."""
+    tag, written = ("tag", TagAsker(url), 1500), ("json", CompletionAsker(port, "model", JSON_TOKENS), 500)
+    engine, one = ("engine", EngineAsker(url), 1500), ("one token from vllm serve", CompletionAsker(port, "model", 1), 1500)
+    for (first, second), callers in (((tag, written), CONCURRENCY), ((engine, one), (CONCURRENCY[0], CONCURRENCY[-1]))):
+        for n in reversed(NEW_TOKENS):
+            for concurrency in callers:
+                yield *first, n, concurrency
+                yield *second, n, concurrency
 
 
 def engine_settings(repository: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 MAX_PROCESSES = 4
+_MOST_PER_CALLER_AND_S = 400
 _HEAD_START_S = 0.5
 """Until then every process has got its share."""
 
@@ -46,22 +47,25 @@ def workers() -> Iterator[ProcessPoolExecutor]:
         yield pool
 
 
-def measure(pool: ProcessPoolExecutor, asker: Asker, items: Iterator[Item], concurrency: int, duration_s: float) -> dict[str, float]:
+def measure(
+    pool: ProcessPoolExecutor, asker: Asker, items: Iterator[Item], concurrency: int, duration_s: float, most_per_s: int
+) -> dict[str, float]:
     """Ask for a while.
 
     Args:
         pool: from `workers`.
         asker: what is asked.
-        items: questions; as many are taken as can be asked, no more than 250 a second and caller.
+        items: questions.
         concurrency: callers.
         duration_s: for so long; the first request of every caller is not counted.
+        most_per_s: answers of all callers together; questions are taken for so many.
 
     Returns:
         p50_ms, p95_ms, p99_ms, mean_ms, requests_per_s, n_requests, concurrency.
     """
     n_processes = min(concurrency, MAX_PROCESSES)
     shares = [concurrency // n_processes + (i < concurrency % n_processes) for i in range(n_processes)]
-    n_each = int(min(250, 1500 / concurrency) * duration_s) + 2
+    n_each = int(min(_MOST_PER_CALLER_AND_S, most_per_s / concurrency) * duration_s) + 2
     start_at = time.perf_counter() + _HEAD_START_S
     jobs = [
         pool.submit(_share, asker, [[next(items) for _ in range(n_each)] for _ in range(threads)], start_at, duration_s)
@@ -98,6 +102,7 @@ def _share(asker: Asker, items: Sequence[Sequence[Item]], start_at: float, durat
                     if ended > end_at:
                         return
                     times.append(ended - began)
+                raise RuntimeError("there were not enough questions: raise most_per_s")
         except Exception as error:  # told by the thread that waits
             failures.append(error)
 

@@ -137,7 +137,12 @@ class Stepper:
             job = self._under_way[answer]
             if answer.finished:
                 self._end(job)
-            job.caller.advanced(answer)
+            try:
+                job.caller.advanced(answer)
+            except Exception as error:  # the others are still to be told
+                if not answer.finished:
+                    self._end(job)
+                job.caller.failed(error)
 
     def _end(self, job: _Job) -> None:
         if job.answer is not None:
