@@ -44,7 +44,7 @@ timeout 90 python3 -m benchmarks.h200.random_awq &
 large=$!
 {
     assemble pika-tiny vllm &&
-        timeout 170 python3 -m benchmarks.h200.labels checkpoints/pika-tiny/triton-vllm \
+        timeout -k 40 170 python3 -m benchmarks.h200.labels checkpoints/pika-tiny/triton-vllm \
             --compare benchmarks/h200/cpu_answers.jsonl "$OUT/labels.json"
 } || true
 head -c 600 "$OUT/labels.json" || true
@@ -53,7 +53,8 @@ wait $large || true
 say "Phi-3-mini's shape: tags, and the length of a JSON answer from vllm serve"
 {
     assemble phi-3-mini vllm-h200 &&
-        timeout 270 python3 -m benchmarks.h200.latency checkpoints/phi-3-mini/triton-vllm-h200 checkpoints/phi-3-mini/awq "$OUT/latency.json"
+        timeout -k 40 270 python3 -m benchmarks.h200.latency checkpoints/phi-3-mini/triton-vllm-h200 \
+            checkpoints/phi-3-mini/awq "$OUT/latency.json" --duration-s 2.5
 } || true
 
 say "what the servers said last"
