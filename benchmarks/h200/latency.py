@@ -130,8 +130,10 @@ def openai_server(checkpoint: Path, settings: dict[str, Any], options: list[str]
         *flags,
         *options,
     ]
+    # Of its own: both servers compile the same model at the same time.
+    environment = {**os.environ, **QUIET, "VLLM_CACHE_ROOT": str(log.parent / "cache")}
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, env={**os.environ, **QUIET}, stdout=stream, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
         yield OpenAiServer(process, port)
     finally:

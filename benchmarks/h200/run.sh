@@ -6,7 +6,8 @@
 #     OUT=FOLDER benchmarks/h200/run.sh FOLDER_OF_PARTS   with packages carried as site.tar.gz.00, .01 and so on, for a machine without a
 #                                                         network whose own python3 has torch; docs/vllm_target.md says how they are made
 #
-# Wanted: checkpoints/pika-tiny/awq, as `doit quantize` makes it. Left: environment.txt, labels.json, latency.json and run.log in $OUT.
+# Wanted: checkpoints/pika-tiny/awq, as `doit quantize` makes it. Left: environment.txt, labels.json, latency.json, run.log and
+# the servers' logs in $OUT.
 set -u
 cd "$(dirname "$0")/../.." || exit
 : "${OUT:?a folder for the results}"
@@ -57,6 +58,7 @@ say "Phi-3-mini's shape: tags, and the length of a JSON answer from vllm serve"
             checkpoints/phi-3-mini/awq "$OUT/latency.json" --duration-s 2.5
 } || true
 
-say "what the servers said last"
-find "$SCRATCH" -maxdepth 2 -name '*.log' -print -exec tail -n 40 {} \;
+say "what the servers said: serve.log for the labels, triton.log and vllm-serve.log for the latencies"
+find "$SCRATCH" -maxdepth 2 -name '*.log' -exec cp {} "$OUT" \;
+grep -n -iE 'error|exception' "$OUT"/serve.log "$OUT"/triton.log "$OUT"/vllm-serve.log | cut -c1-400 | head -n 40
 say end
