@@ -17,19 +17,18 @@ def questions(prompt: Prompt, words: list[str], n_new_tokens: int, seed: int) ->
         seed: the same gives the same dialogues.
     """
     rng = random.Random(seed)
-    n_tokens = len(prompt.prefix_ids) + n_new_tokens
-    seen: set[str] = set()
+
+    def encoded(line: list[str]) -> tuple[int, ...]:
+        return tuple(prompt.encode(Dialogue("", " ".join(line))))
+
+    # Words that are one token each, so that their number decides; nearly every draw is then as long as it should be.
+    known = words[0]
+    single = [word for word in words if len(encoded([known, word, known])) == len(encoded([known, known])) + 1]
+    n_words = n_new_tokens - (len(encoded(single[:1])) - len(prompt.prefix_ids)) + 1
+    seen: set[tuple[int, ...]] = set()
     while True:
-        line: list[str] = []
-        while len(prompt.encode(Dialogue("", " ".join([*line, "a"])))) <= n_tokens:
-            line.append(rng.choice(words))
-        # In another order the same words mostly have as many tokens, and are another line.
-        for _ in range(200):
-            rng.shuffle(line)
-            text = " ".join(line)
-            ids = tuple(prompt.encode(Dialogue("", text)))
-            if len(ids) != n_tokens:
-                break
-            if text not in seen:
-                seen.add(text)
-                yield Item(text, ids)
+        line = rng.choices(single, k=n_words)
+        ids = encoded(line)
+        if len(ids) == len(prompt.prefix_ids) + n_new_tokens and ids not in seen:
+            seen.add(ids)
+            yield Item(" ".join(line), ids)
