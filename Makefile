@@ -2,6 +2,7 @@
 # make test    lint, types, unit tests and end-to-end tests
 # make install only the environment; make install-vllm another one, for target vllm
 # make clean   removes what was built; make distclean the environments too
+# make tools   promtool, Prometheus and kustomize, for the tests of docker/ that are skipped without them
 #
 # Settings are passed on to doit: make demo grpc_port=9001 http_port=9000 metrics_port=9002
 
@@ -10,11 +11,12 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/pip install -qq --disable-pip-version-check
 INSTALLED := .venv/installed
+DEBIAN := https://deb.debian.org/debian/pool/main
 SETTINGS := $(foreach name,model target source grpc_port http_port metrics_port,$(if $($(name)),$(name)=$($(name))))
 # Ends the task when make itself is killed, so that no orphan goes on building or serving.
 WITH_MAKE := setpriv --pdeathsig TERM
 
-.PHONY: demo test lint install install-vllm clean distclean
+.PHONY: demo test lint install install-vllm tools clean distclean
 
 demo: $(INSTALLED)
 	@$(WITH_MAKE) $(BIN)/doit $(SETTINGS) demo
@@ -46,8 +48,21 @@ install-vllm: $(INSTALLED)
 	@$(BIN)/python -m venv .venv-vllm
 	@.venv-vllm/bin/pip install -qq --disable-pip-version-check --no-deps --requirement requirements/vllm.txt
 
+# Packages of Debian 13, unpacked into a folder of ours: nothing is installed on the machine. The stamp is written last.
+tools: .tools/unpacked
+
+.tools/unpacked: requirements/tools.sha256
+	@mkdir -p .tools
+	@set -e; while read -r sha256 path; do \
+	    curl --fail --silent --show-error --output .tools/package.deb "$(DEBIAN)/$$path" \
+	        || { echo "$(DEBIAN)/$$path: if Debian has replaced it, write the newer one's path and hash into $<" >&2; exit 1; }; \
+	    echo "$$sha256  .tools/package.deb" | sha256sum --check --quiet; \
+	    dpkg-deb --extract .tools/package.deb .tools; \
+	done < $<
+	@rm .tools/package.deb && touch $@
+
 clean:
 	rm -rf checkpoints/*/awq checkpoints/*/trtllm checkpoints/*/evaluation-* checkpoints/*/engine-* checkpoints/*/triton-* checkpoints/*/*.log checkpoints/*/hf/manifest.json .doit.db*
 
 distclean: clean
-	rm -rf .venv .venv-vllm
+	rm -rf .venv .venv-vllm .tools

@@ -8,9 +8,9 @@
     doit dry_run=yes build_engine               say what would be done, do nothing
     doit model=phi-3-mini target=l4 doctor      what this machine can do, and how to mend what it cannot
 
-Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for evaluate data
-and limits; for finetune data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what
-they made.
+Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for serve address,
+insecure, tls_certificate, tls_key, tls_clients and admin_key_file; for evaluate data and limits; for bench data and endpoint; for finetune
+data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -30,6 +30,7 @@ from doit.tools import Interactive, config_changed
 from build import (
     ROOT,
     calibration,
+    certificates,
     convert,
     demo,
     download,
@@ -42,13 +43,16 @@ from build import (
     quantize,
     repository,
     serve,
+    server_options,
     settings,
-    triton,
     trtllm_build,
     trtllm_layout,
     verify,
+    warmup,
 )
+from build.bench import task as bench
 from build.errors import PipelineError, SettingError
+from build.settings import Ports
 from one_pass import TaskError
 from pika_tagger import TaggerError
 
@@ -78,6 +82,14 @@ try:
     DECOUPLED = settings.yes_or_no("decoupled", kept(REPOSITORY, "decoupled")[0] or "no")
     DRY_RUN = settings.yes_or_no("dry_run", get_var("dry_run", "no"))
     AS_JSON = settings.yes_or_no("json", get_var("json", "no"))
+    ACCESS = server_options.access(
+        address=get_var("address", server_options.LOOPBACK),
+        insecure=settings.yes_or_no("insecure", get_var("insecure", "no")),
+        certificate=get_var("tls_certificate", ""),
+        private_key=get_var("tls_key", ""),
+        client_authority=get_var("tls_clients", ""),
+        admin_key_file=get_var("admin_key_file", ""),
+    )
     ASKED = evaluate.asked({name: get_var(name, None) for name in evaluate.SETTINGS})
 except PipelineError as error:
     sys.exit(f"error: {error}")
@@ -184,13 +196,14 @@ def task_model_repository() -> dict[str, Any]:
             lambda: repository.assemble(MODEL, TARGET, STRATEGY, DECOUPLED),
             makes=REPOSITORY,
             after=[AWQ] if TARGET.vllm else [AWQ, ENGINE],
-            sources=[repository.__file__, *templates],
+            sources=[repository.__file__, warmup.__file__, *templates],
             settings={
                 "tokens_per_block": TARGET.tokens_per_block,
                 "strategy": STRATEGY,
                 "decoupled": DECOUPLED,
                 "generation_slots": TARGET.generation_slots,
                 "max_queue_size": TARGET.max_queue_size,
+                "tagger_queue_size": TARGET.tagger_queue_size,
                 **(vars(TARGET.vllm) if TARGET.vllm else {}),
             },
         ),
@@ -200,8 +213,16 @@ def task_model_repository() -> dict[str, Any]:
 
 
 def task_serve() -> dict[str, Any]:
-    """run tritonserver on the model repository, in the foreground"""
-    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}")
+    """run tritonserver on the model repository in the foreground, and again if it fails"""
+    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS, ACCESS), f"tritonserver over {REPOSITORY} on {PORTS}, {ACCESS}")
+
+
+def task_certificates() -> dict[str, Any]:
+    """make certificates in checkpoints/certificates, to try TLS and mutual TLS with"""
+    folder = settings.CHECKPOINTS / "certificates"
+    if DRY_RUN:
+        return {"actions": [functools.partial(say, f"{folder} would be made anew")]}
+    return {"actions": [guarded(lambda: certificates.make(folder))], "uptodate": [False]}
 
 
 def task_demo() -> dict[str, Any]:
@@ -211,16 +232,24 @@ def task_demo() -> dict[str, Any]:
 
 def task_evaluate() -> dict[str, Any]:
     """build what is missing, serve it, measure quality: strategies, AWQ against unquantized"""
-    own_ports = any(get_var(name, None) for name in vars(PORTS))
     return command_task(
-        lambda: evaluate.evaluate(MODEL, TARGET, PORTS if own_ports else None, ASKED),
+        lambda: evaluate.evaluate(MODEL, TARGET, chosen_ports(), ASKED),
         f"tritonserver over {REPOSITORY}, asked about {ASKED.data}, then {HF} without quantization",
+    )
+
+
+def task_bench() -> dict[str, Any]:
+    """build what is missing, serve it, time one pass against its JSON or against endpoint=URL"""
+    url = get_var("endpoint", None)
+    return command_task(
+        lambda: bench.bench(MODEL, TARGET, chosen_ports(), ASKED.data, url),
+        f"tritonserver over {REPOSITORY}, asked about {ASKED.data} beside {url or 'its strategy json'}",
     )
 
 
 def task_verify() -> dict[str, Any]:
     """ask a server whether its engine is the one of our checkpoint; or with json=yes"""
-    arguments = ["--model", MODEL.name, "--target", TARGET.name, "--gpu", str(GPU), "--url", f"{triton.LOOPBACK}:{PORTS.grpc_port}"]
+    arguments = ["--model", MODEL.name, "--target", TARGET.name, "--gpu", str(GPU), "--url", f"{server_options.LOOPBACK}:{PORTS.grpc_port}"]
     if DRY_RUN:
         return {"actions": [functools.partial(say, shlex.join(["python", "-m", "build.verify", *arguments]))]}
 
@@ -233,11 +262,11 @@ def task_verify() -> dict[str, Any]:
 
 
 def task_lock_images() -> dict[str, Any]:
-    """ask the registry for the digest of the pinned image, and write it to docker/images.lock"""
-    image = settings.container().image
+    """ask the registries for the digests of the pinned images, and write them to docker/images.lock"""
+    images = lock_images.images()
     if DRY_RUN:
-        return {"actions": [functools.partial(say, shlex.join(lock_images.command(image)))]}
-    return {"actions": [guarded(lambda: lock_images.lock(image))], "uptodate": [False]}
+        return {"actions": [functools.partial(say, " && ".join(shlex.join(lock_images.command(image)) for image in images.values()))]}
+    return {"actions": [guarded(lambda: lock_images.lock(images))], "uptodate": [False]}
 
 
 def task_train() -> dict[str, Any]:
@@ -260,6 +289,11 @@ def task_finetune() -> dict[str, Any]:
     given = {"--target": TARGET.name, "--data": get_var("data", None), "--steps": get_var("steps", None)}
     options = [word for name, value in given.items() if value is not None for word in (name, value)]
     return program("build.training.finetune", MODEL.name, *options) | ({} if DRY_RUN else {"file_dep": [str(HF / manifest.NAME)]})
+
+
+def chosen_ports() -> Ports | None:
+    """The ports, if any was given; otherwise free ones are taken, so that a server that runs is not in the way."""
+    return PORTS if any(get_var(name, None) for name in vars(PORTS)) else None
 
 
 def stage(

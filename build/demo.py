@@ -1,6 +1,7 @@
 """Task `demo`: serve what the pipeline has built, tag sample dialogues through the gRPC client, print a table, stop the server."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def demo(model: Model, target: Target, ports: Ports) -> None:
         console.print(f"starting tritonserver on {server.url} (its log: {_shown(log)})")
         server.wait_until_ready()
         console.print("ready: a first tag has come back")
-        with TaggerClient(server.url) as client:
+        with TaggerClient(server.url, budget_ms=math.inf, on_failure="raise") as client:
             tags = [client.tag(**dialogue) for dialogue in dialogues]
         console.print(_table(dialogues, tags))
         p50_ms, p95_ms = np.percentile([tag.latency_ms for tag in tags], [50, 95])

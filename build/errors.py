@@ -8,7 +8,8 @@ PipelineError                the message names the cause and the fix; nobody nee
 ├── PromptError              the task file does not fit the tokenizer, or is wrong in itself
 ├── EngineError              the engine could not be built
 └── ServerError              tritonserver could not be started, or stopped by itself
-    └── PortInUseError       another process listens on a port that the server needs
+    ├── PortInUseError       another process listens on a port that the server needs
+    └── OverloadedError      a running server refused a tag for want of room, or gave none in time
 
 Add a class only where a caller treats it differently.
 """
@@ -48,3 +49,7 @@ class ServerError(PipelineError):
 
 class PortInUseError(ServerError):
     """Another process listens on a port that the server needs."""
+
+
+class OverloadedError(ServerError):
+    """A running server refused a tag for want of room, or gave none in time: it may only have too much to do."""

@@ -76,7 +76,7 @@ def evaluate(model: Model, target: Target, ports: Ports | None, what: Asked) -> 
     repository, checkpoint = model.folder / f"triton-{target.name}", model.folder / "hf"
     built = {"repository": manifest.read(repository).content_hash, "hf": manifest.read(checkpoint).content_hash}
     task = Task.load(repository / "tagger" / "1" / "task.toml")
-    labelled = _labelled(what.data, task)
+    labelled = checked(what.data, task)
     inputs = {**built, "data": labelled.sha256}
     settings = {"data": str(what.data), **asdict(what.wanted), "max_awq_loss": what.max_awq_loss}
     final = model.folder / f"evaluation-{target.name}"
@@ -139,7 +139,12 @@ def _unquantized(checkpoint: Path, task: Task, target: Target, labelled: Labelle
     return Run(STRATEGIES[0], UNQUANTIZED, tuple(progress(network.outcomes(labelled.rows), len(labelled.rows), sys.stderr)))
 
 
-def _labelled(data: Path, task: Task) -> Labelled:
+def checked(data: Path, task: Task) -> Labelled:
+    """Return the labelled dialogues of a file.
+
+    Raises:
+        SettingError: It cannot be read, or uses labels that the task does not have.
+    """
     try:
         labelled = load(data)
         labelled.check_labels(task.label_names)

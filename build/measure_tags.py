@@ -7,6 +7,7 @@ shows what a tag waits for; the first may be of a time when there were none. Not
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -53,7 +54,7 @@ def main() -> None:
 
 def _times_ms(servers: tuple[Server, ...], rows: list[dict[str, str]], n_tags: int, gap_s: float) -> list[list[float]]:
     times_ms: list[list[float]] = [[] for _ in servers]
-    clients = [TaggerClient(server.url, timeout_s=10.0) for server in servers]
+    clients = [TaggerClient(server.url, timeout_s=10.0, budget_ms=math.inf, on_failure="raise") for server in servers]
     try:
         for i in range(n_tags):
             row = rows[i % len(rows)]

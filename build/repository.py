@@ -89,15 +89,18 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
         else:
             context_tokens = _context_tokens(engine_folder)
         prompt, checked = _tagger(
-            draft.path / "tagger", model, settings | {"instances": tagger_instances(target), "decoupled": flag}, context_tokens
+            draft.path / "tagger",
+            model,
+            settings | {"instances": tagger_instances(target), "queue_size": target.tagger_queue_size, "decoupled": flag},
+            context_tokens,
         )
         draft.facts.update(checked)
         if target.vllm is not None:
-            _vllm_engine(draft.path / "tensorrt_llm", model, target, target.vllm, flag)
+            _vllm_engine(draft.path / "tensorrt_llm", model, target, target.vllm, prompt, flag)
         elif target.gpu is not None:
             _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, flag)
         else:
-            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, flag)
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, prompt, flag)
         _text_models(draft.path, model, _max_batch_size(target) if target.gpu else 1)
     facts = manifest.read(final).facts
     print(
@@ -153,26 +156,28 @@ def _max_batch_size(target: Target) -> int:
     return target.gpu.max_batch_size if target.gpu else 1
 
 
-def _cpu_engine(out: Path, engine_folder: Path, target: Target, decoupled: str) -> None:
+def _cpu_engine(out: Path, engine_folder: Path, target: Target, prompt: Prompt, decoupled: str) -> None:
     _link(engine_folder, out / "1" / "engine")
     parameters = {"tokens_per_block": target.tokens_per_block, "generation_slots": target.generation_slots}
-    _python_engine(out, "cpu", decoupled, {**parameters, "max_queue_size": target.max_queue_size})
+    _python_engine(out, "cpu", prompt, decoupled, {**parameters, "max_queue_size": target.max_queue_size})
 
 
-def _vllm_engine(out: Path, model: Model, target: Target, vllm: Vllm, decoupled: str) -> None:
+def _vllm_engine(out: Path, model: Model, target: Target, vllm: Vllm, prompt: Prompt, decoupled: str) -> None:
     _link(model.folder / "awq", out / "1" / "awq")
     parameters = {"block_size": target.tokens_per_block, "max_model_len": model.max_seq_len, **vars(vllm)}
-    _python_engine(out, "vllm", decoupled, {**parameters, "max_queue_size": target.max_queue_size})
+    _python_engine(out, "vllm", prompt, decoupled, {**parameters, "max_queue_size": target.max_queue_size})
 
 
-def _python_engine(out: Path, name: str, decoupled: str, parameters: Mapping[str, object]) -> None:
+def _python_engine(out: Path, name: str, prompt: Prompt, decoupled: str, parameters: Mapping[str, object]) -> None:
     """An engine that is a Python model: what they all share, and its own code beside it."""
     source = TEMPLATES / "tensorrt_llm"
     for part in ("python", name):
         shutil.copytree(source / part / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     lines = [f'  {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
     body = ",\n".join(lines)
-    render(source / "python" / "config.pbtxt", out / "config.pbtxt", {"decoupled": decoupled, "parameters": f"parameters [\n{body}\n]"})
+    warm_up = warmup.write(out / warmup.FOLDER, prompt)
+    values: dict[str, object] = {"decoupled": decoupled, "warmup": warm_up, "parameters": f"parameters [\n{body}\n]"}
+    render(source / "python" / "config.pbtxt", out / "config.pbtxt", values)
 
 
 def _link(folder: Path, out: Path) -> None:

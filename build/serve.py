@@ -1,16 +1,18 @@
-"""Task `serve`: tritonserver in the foreground, and the same as a context manager for demo and tests.
+"""Task `serve`: tritonserver kept alive in the foreground, and one as a context manager for demo and tests.
 
 A port that is taken is found before the server starts. "Ready" means that a real tag has come back, not that a flag says so. However this
-process ends, the server does not outlive it.
+process ends, the server does not outlive it. When a server has failed is `watch`, when it is started again `supervise`.
 """
 
-import ctypes
+import contextlib
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,32 +21,47 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import ROOT, manifest, triton
-from build.errors import PortInUseError, ServerError
+from build import ROOT, health, manifest, supervise, triton, watch
+from build.errors import PortInUseError, ServerError, SettingError
 from build.repository import served_tagger_instances
+from build.server_options import LOOPBACK, Access
 from build.settings import Model, Ports, Target
-from pika_tagger import TaggerClient, TaggerError
 
 START_TIMEOUT_S = 120.0
 VLLM_START_TIMEOUT_S = 900.0
 """vLLM compiles the model and captures CUDA graphs before its first token."""
 VLLM_ENVIRONMENT = ROOT / ".venv-vllm"
 """What `make install-vllm` makes: vLLM wants other versions of what the pipeline uses."""
-_PR_SET_PDEATHSIG = 1
+DRAIN_S = 1.0
+"""From when new tags are refused to when the server is told to stop: as long as a client waits for a tag unless it is told otherwise."""
+_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES = 20
+_POLL_S = 0.1
 
 
 class Server:
     """A running tritonserver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, log: Path | None, tagger_instances: int = 1) -> None:
-        """Take over a process that `running` has started."""
-        self.process, self.ports, self.log, self._tagger_instances = process, ports, log, tagger_instances
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", ports: Ports, access: Access, log: Path | None, scratch: Path, tagger_instances: int = 1
+    ) -> None:
+        """Take over a process that leads its own group and has been started with the names that `triton` has for `scratch`.
+
+        `tagger_instances` is as many as its model repository has.
+        """
+        self.process, self.ports, self.access, self.log, self.scratch = process, ports, access, log, scratch
+        self._tagger_instances = tagger_instances
+        self._killed = False
 
     @property
     def url(self) -> str:
-        """HOST:PORT of the gRPC endpoint."""
-        return f"{triton.LOOPBACK}:{self.ports.grpc_port}"
+        """HOST:PORT of the gRPC endpoint, seen from this machine."""
+        return health.reached_at(self.access, self.ports)
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether a signal ended it, its own `abort` for example."""
+        return (self.process.poll() or 0) < 0
 
     def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Wait for a real tag from every instance of the tagger.
@@ -53,50 +70,81 @@ class Server:
             ServerError: the server stopped by itself, or gave no tag in time; the message has the end of its log.
         """
         give_up = time.monotonic() + timeout_s
-        with TaggerClient(self.url) as client:
-            while True:
+        with health.probing(self.access, self.ports) as probe:
+            # The first answer of each instance takes several times as long as any later one.
+            missing = 1 + self._tagger_instances
+            while missing:
                 if self.process.poll() is not None:
-                    raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self._log_tail()}")
+                    raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self.log_tail()}")
                 try:
-                    client.wait_until_ready(timeout_s=1.0)
-                except TaggerError as error:
+                    probe()
+                except ServerError as error:
+                    if health.requests_done(self.access, self.ports) is not None:  # it calls itself ready
+                        for stub in watch.stubs_of(self.process.pid):
+                            if stub.has_ended:
+                                raise ServerError(f"{stub.name} has ended while starting{self.log_tail()}") from error
                     if time.monotonic() > give_up:
-                        raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self._log_tail()}") from error
+                        raise ServerError(f"no tag came back within {timeout_s:.0f} s ({error}){self.log_tail()}") from error
+                    time.sleep(_POLL_S)
                 else:
-                    # The first answer of each takes several times as long as any later one.
-                    for _ in range(self._tagger_instances):
-                        client.health()
-                    return
+                    missing -= 1
+
+    def wait_until_failure(self) -> str:
+        """Block until a process of the server has ended or no tags come, and say which."""
+        with health.probing(self.access, self.ports) as probe:
+            return watch.until_failure(self.process.pid, probe, lambda: health.requests_done(self.access, self.ports))
+
+    def drain(self) -> None:
+        """Let the tags that have begun be answered, while new ones are refused as UNAVAILABLE.
+
+        Triton has no such thing: once it is told to stop, a model cannot ask another one any more, so tags that have begun fail.
+        """
+        triton.stopping_file(self.scratch).touch()
+        time.sleep(DRAIN_S)
 
     def stop(self) -> None:
-        """Ask the server to finish, and kill it and its stubs if it does not."""
+        """Ask the server to finish, and kill it if it does not."""
         if self.process.poll() is None:
             self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(triton.EXIT_TIMEOUT_S + 5)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.kill()
 
-    def _log_tail(self) -> str:
+    def kill(self) -> None:
+        """End the server and its stubs at once, and remove what they leave in shared memory. The second time nothing happens."""
+        if self._killed:
+            return  # the number may be another process's by now
+        self._killed = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for left in triton.shared_memory(self.scratch):
+            left.unlink(missing_ok=True)
+
+    def log_tail(self) -> str:
+        """The end of its log, with the name of the file in front; nothing if it has none."""
         if self.log is None:
             return ""
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         return "\n".join([f". The end of {self.log}:", *lines])
 
 
-def check_ports(ports: Ports) -> None:
+def check_ports(ports: Ports, access: Access) -> None:
     """Whether the server could listen on all three.
 
     Raises:
         PortInUseError: one is taken; the message names it and the setting that changes it.
+        SettingError: the address is not one of this machine's.
     """
     for name, port in vars(ports).items():
+        address = access.address if name == "grpc_port" else access.plain_address
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((triton.LOOPBACK, port))
+                probe.bind((address, port))
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise SettingError(f"address={address} is not one of this machine's: `ip address` lists them, 0.0.0.0 is all") from None
                 raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
 
 
@@ -105,63 +153,102 @@ def free_ports() -> Ports:
     sockets = [socket.socket() for _ in fields(Ports)]
     try:
         for each in sockets:
-            each.bind((triton.LOOPBACK, 0))
+            each.bind((LOOPBACK, 0))
         return Ports(*(each.getsockname()[1] for each in sockets))
     finally:
         for each in sockets:
             each.close()
 
 
+class Launcher:
+    """Starts servers over one model repository, each after the one before has ended."""
+
+    latest: Server | None = None
+
+    def __init__(
+        self,
+        repository: Path,
+        ports: Ports,
+        access: Access,
+        log: Path | None,
+        scratch: Path,
+        stream: IO[bytes] | None,
+        python_bin: Path,
+    ) -> None:
+        """Lay out the backends in `scratch`, an empty folder. `stream` is `log`, opened for writing."""
+        installed = triton.installation()
+        triton.make_backends(installed, scratch)
+        self._command = triton.command(installed, scratch, repository, ports, access)
+        self._environment = triton.environment(installed, scratch, python_bin)
+        self._tagger_instances = served_tagger_instances(repository)
+        self._ports, self._access, self._log, self._scratch, self._stream = ports, access, log, scratch, stream
+
+    def start(self) -> Server:
+        """Start one; that it gives tags is the caller's to wait for."""
+        with uninterrupted():
+            process = start_process(self._command, self._environment, self._stream)
+            self.latest = Server(process, self._ports, self._access, self._log, self._scratch, self._tagger_instances)
+        return self.latest
+
+
 @contextmanager
-def running(repository: Path, ports: Ports, log: Path | None, python_bin: Path = triton.THIS_PYTHON_BIN) -> Iterator[Server]:
+def launching(
+    repository: Path, ports: Ports, log: Path | None, access: Access, python_bin: Path = triton.THIS_PYTHON_BIN
+) -> Iterator[Launcher]:
+    """What starts servers; the last one is stopped at the end of the block. Arguments and errors are those of `running`."""
+    manifest.verify_contents(repository)
+    check_ports(ports, access)
+    with contextlib.ExitStack() as held:
+        scratch = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="pika-tritonserver-")))
+        stream = held.enter_context(log.open("wb")) if log else None
+        launcher = Launcher(repository, ports, access, log, scratch, stream, python_bin)
+        try:
+            yield launcher
+        finally:
+            if launcher.latest:
+                launcher.latest.stop()
+
+
+@contextmanager
+def running(
+    repository: Path, ports: Ports, log: Path | None, access: Access | None = None, python_bin: Path = triton.THIS_PYTHON_BIN
+) -> Iterator[Server]:
     """A tritonserver over a model repository, stopped at the end of the block.
 
     Args:
         repository: what `model_repository` assembled.
-        ports: where to listen, on the loopback address.
+        ports: where to listen.
         log: file for the server's output; None leaves it on the terminal.
+        access: who may reach it; by default what `Access` is by default.
         python_bin: where the `python3` is whose packages the models use.
 
     Raises:
         ManifestError: the repository is incomplete or not what its manifest says.
-        PortInUseError: see `check_ports`.
+        PortInUseError: see `check_ports`; likewise SettingError.
         ServerError: the server's parts are not installed.
     """
-    manifest.verify_contents(repository)
-    check_ports(ports)
-    installed, tagger_instances = triton.installation(), served_tagger_instances(repository)
-    with tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as scratch:
-        backends = Path(scratch) / "backends"
-        triton.make_backends(installed, backends)
-        stream = log.open("wb") if log else None
-        try:
-            process = _start(triton.command(installed, backends, repository, ports), triton.environment(installed, python_bin), stream)
-            server = Server(process, ports, log, tagger_instances)
-            try:
-                yield server
-            finally:
-                server.stop()
-        finally:
-            if stream:
-                stream.close()
+    with launching(repository, ports, log, access or Access(), python_bin) as launcher:
+        yield launcher.start()
 
 
-def serve(model: Model, target: Target, ports: Ports) -> None:
-    """Run the server in the foreground until it is interrupted.
+def serve(model: Model, target: Target, ports: Ports, access: Access) -> None:
+    """Keep a server alive in the foreground until this process is interrupted.
 
     Raises:
-        ServerError: as `running`, or the server stopped by itself, or vLLM is to serve and is not installed.
+        ServerError: as `running`; or vLLM is to serve and is not installed; or the server gave no tags when it started first, or failed too
+            often. The message names its log.
     """
+    log = model.folder / "serve.log"
+    start_timeout_s = VLLM_START_TIMEOUT_S if target.vllm else START_TIMEOUT_S
     python_bin = vllm_python_bin() if target.vllm else triton.THIS_PYTHON_BIN
-    with interruptible(), running(model.folder / f"triton-{target.name}", ports, None, python_bin) as server:
+    with interruptible(), launching(model.folder / f"triton-{target.name}", ports, log, access, python_bin) as launcher:
+        _say(f"starting tritonserver, its log is {log}")
         try:
-            server.wait_until_ready(VLLM_START_TIMEOUT_S if target.vllm else START_TIMEOUT_S)
-            print(f"\nready: gRPC {server.url}, HTTP port {ports.http_port}, metrics port {ports.metrics_port}. Ctrl-C stops.", flush=True)
-            status = server.process.wait()
+            supervise.supervise(launcher.start, _say, f"ready: {_where(access, ports)}. Ctrl-C stops", start_timeout_s)
         except KeyboardInterrupt:
-            print("\nstopping", flush=True)
-            return
-    raise ServerError(f"tritonserver stopped by itself with status {status}")
+            _say("stopping: tags that have begun are answered, new ones refused")
+            if launcher.latest:
+                launcher.latest.drain()
 
 
 def vllm_python_bin() -> Path:
@@ -174,6 +261,26 @@ def vllm_python_bin() -> Path:
     if not (VLLM_ENVIRONMENT / "lib" / library / "site-packages" / "vllm").is_dir():
         raise ServerError(f"{VLLM_ENVIRONMENT} has no vLLM for {library}: run `make install-vllm` with the Python of this environment")
     return folder
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back what would end an `interruptible` block until what is started in this one is known to whoever stops it.
+
+    Signals are noted and sent again at the end, not blocked: what is started here would inherit that.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python handles signals in no other
+        yield
+        return
+    noted: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: noted.append(number)) for number in _STOPPING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for noted_number in noted:
+            signal.raise_signal(noted_number)
 
 
 @contextmanager
@@ -191,18 +298,25 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _start(command: list[str], environment: dict[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
-    libc = ctypes.CDLL(None)
+def _say(line: str) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}", flush=True)
 
-    def die_with_parent() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
+def _where(access: Access, ports: Ports) -> str:
+    encryption = "" if access.tls is None else " with mutual TLS" if access.tls.client_authority else " with TLS"
+    plain = access.plain_address
+    return f"gRPC {access.address}:{ports.grpc_port}{encryption}, HTTP {plain}:{ports.http_port}, metrics {plain}:{ports.metrics_port}"
+
+
+def start_process(command: list[str], environment: dict[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    """Start a server in a session and process group of its own; it is told to stop when the calling thread ends, however that happens."""
     return subprocess.Popen(
-        command,
+        # Not by a preexec_fn: with one, gRPC's own handlers run in the new process, and where a channel is open here, it aborts now and
+        # then before it has become tritonserver.
+        ["setpriv", "--pdeathsig", "TERM", *command],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT if log else None,
         start_new_session=True,  # Ctrl-C reaches this process alone, which then stops the server in order
-        preexec_fn=die_with_parent,
     )

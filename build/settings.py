@@ -112,6 +112,14 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Monitoring:
+    """Images of the profile `monitoring` of docker/compose.yaml, as NAME:TAG."""
+
+    prometheus: str
+    grafana: str
+
+
+@dataclass(frozen=True)
 class Gpu:
     """A GPU to build an engine for, and how much of it the engine may take."""
 
@@ -155,6 +163,8 @@ class Target:
     """Of an engine on a CPU: how many generations progress together. Each slot allocates a KV cache for the longest prompt and answer."""
     max_queue_size: int = 64
     """How many requests may wait at the engine; one more is refused at once."""
+    tagger_queue_size: int = 8
+    """How many requests may wait at the tagger, besides those that its instances have in hand; one more is refused at once."""
     gpu: Gpu | None = None
     """Set where the engine is TensorRT-LLM's."""
     vllm: Vllm | None = None
@@ -233,6 +243,15 @@ def container() -> Container:
         return Container(drivers=Drivers(**row.pop("drivers")), **row)
     except (TypeError, KeyError) as error:
         raise SettingError(f"[container] in presets.toml has not the fields of settings.Container: {error}") from error
+
+
+def monitoring() -> Monitoring:
+    """The images that watch the server. Raises as `container`."""
+    row = dict(_rows("monitoring"))
+    try:
+        return Monitoring(**row)
+    except TypeError as error:
+        raise SettingError(f"[monitoring] in presets.toml has not the fields of settings.Monitoring: {error}") from error
 
 
 def gpu_index(text: str) -> int:

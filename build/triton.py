@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from build import check_machine
+from build import check_machine, server_options
 from build.errors import ServerError
+from build.server_options import Access
 from build.settings import Ports
 
 THIS_PYTHON_BIN = Path(sys.executable).parent
-LOOPBACK = "127.0.0.1"
 EXIT_TIMEOUT_S = 10
 """How long tritonserver waits for requests in flight when it is asked to stop."""
+STOPPING_FILE = "PIKA_STOPPING_FILE"
+"""Environment variable of the tagger: once the file that it names exists, the tagger refuses what comes."""
+
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -57,25 +61,34 @@ def installation() -> Installation:
     )
 
 
-def make_backends(installed: Installation, folder: Path) -> None:
-    """Lay out a backend directory in `folder`: the Python backend with the stub beside it, as links."""
-    python = folder / "python"
+def make_backends(installed: Installation, scratch: Path) -> None:
+    """Lay out a backend directory in `scratch`: the Python backend with the stub beside it, as links."""
+    python = scratch / "backends" / "python"
     python.mkdir(parents=True)
     for path in (*installed.backend.iterdir(), installed.stub):
         if path.name != "__pycache__":
             (python / path.name).symlink_to(path)
 
 
-def command(installed: Installation, backends: Path, repository: Path, ports: Ports) -> list[str]:
-    """The command line. Everything listens on the loopback address only, and models cannot be changed from outside."""
+def stopping_file(scratch: Path) -> Path:
+    """What to create for the tagger to refuse new requests."""
+    return scratch / "stopping"
+
+
+def shared_memory(scratch: Path) -> list[Path]:
+    """What servers started with this `scratch` have, or have left, in shared memory: 1 MiB for each Python model instance."""
+    return list(_SHARED_MEMORY.glob(f"{scratch.name}-*"))
+
+
+def command(installed: Installation, scratch: Path, repository: Path, ports: Ports, access: Access) -> list[str]:
+    """The command line, with the backends of `make_backends`. Who may reach the server is `server_options`."""
     return [
         str(installed.server),
         f"--model-repository={repository}",
-        f"--backend-directory={backends}",
-        *_address_flags("grpc", ports.grpc_port),
-        *_address_flags("http", ports.http_port),
-        *_address_flags("metrics", ports.metrics_port),
-        "--model-control-mode=none",
+        f"--backend-directory={scratch / 'backends'}",
+        # A server that is killed leaves its shared memory behind; by this name it is found.
+        f"--backend-config=python,shm-region-prefix-name={scratch.name}-",
+        *server_options.flags(access, ports),
         "--disable-auto-complete-config",
         "--strict-readiness=true",
         "--exit-on-error=true",
@@ -84,11 +97,12 @@ def command(installed: Installation, backends: Path, repository: Path, ports: Po
     ]
 
 
-def environment(installed: Installation, python_bin: Path = THIS_PYTHON_BIN) -> dict[str, str]:
+def environment(installed: Installation, scratch: Path, python_bin: Path = THIS_PYTHON_BIN) -> dict[str, str]:
     """The environment that server and stubs need, on top of the present one.
 
     Args:
         installed: the server's parts.
+        scratch: as `make_backends` has it.
         python_bin: where the `python3` is whose packages the models use.
     """
     libraries: Sequence[str] = [str(path) for path in installed.library_paths]
@@ -96,10 +110,7 @@ def environment(installed: Installation, python_bin: Path = THIS_PYTHON_BIN) -> 
         **os.environ,
         "PATH": os.pathsep.join([str(python_bin), os.environ.get("PATH", "")]),
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
+        STOPPING_FILE: str(stopping_file(scratch)),
         "ORT_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-
-
-def _address_flags(protocol: str, port: int) -> list[str]:
-    return [f"--{protocol}-address={LOOPBACK}", f"--{protocol}-port={port}"]

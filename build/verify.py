@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from build import manifest, settings, verify_checks, verify_prompts, verify_reference
 from build.errors import PipelineError
+from build.server_options import LOOPBACK
 from build.settings import Model, Ports, Target
-from build.triton import LOOPBACK
 from build.verify_engine import connected
 from build.verify_report import Finding, Outcome, Report
 from build.verify_served import look_inside

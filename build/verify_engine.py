@@ -14,7 +14,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from build.errors import ServerError
-from pika_tagger._channel import open_channel
+from pika_tagger._channel import OPTIONS, Endpoint
 
 T = TypeVar("T")
 
@@ -102,8 +102,9 @@ def connected(url: str) -> Iterator[Engine]:
 
     Raises:
         ServerError: there is no server, or it has no such model.
+        InvalidSettingError: `url` is not HOST:PORT.
     """
-    with open_channel(url) as triton:
+    with InferenceServerClient(Endpoint.of(url, None).target, channel_args=list(OPTIONS)) as triton:
         yield Engine(triton, url)
 
 

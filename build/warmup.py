@@ -1,8 +1,9 @@
-"""The warm-up of a GPU engine: the first example of the task as a real request, which Triton sends before it says "ready".
+"""The warm-up of an engine: the first example of the task as a real request, which Triton sends before it says "ready".
 
-It is what the tagger sends, and asks besides that the prefix be held in the KV cache before everything else. TensorRT-LLM remembers the
-priority of a block until a request gives it another one, and the tagger's requests give none: one such request is enough, if the KV cache
-has room for the prefix and all requests in flight. That was read in the source and has not been seen in a running server yet.
+It is what the tagger sends, so that the first tag finds the prefix computed, and asks besides that the prefix be held in the KV cache
+before everything else. TensorRT-LLM remembers the priority of a block until a request gives it another one, and the tagger's requests give
+none: one such request is enough, if the KV cache has room for the prefix and all requests in flight. That was read in the source and has
+not been seen in a running server yet. The CPU engine evicts nothing, and takes no notice of priorities.
 """
 
 from pathlib import Path
@@ -33,7 +34,7 @@ def tensors(prompt: Prompt) -> dict[str, npt.NDArray[np.int32] | npt.NDArray[np.
     }
     return {
         **{name: np.array(values, dtype=np.int32) for name, values in numbers.items()},
-        "return_generation_logits": np.array([True]),
+        **{flag: np.array([True]) for flag in ("return_generation_logits", "return_perf_metrics")},
     }
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class TagAsker:
 
     def open(self) -> AbstractContextManager[TaggerClient]:
         """As `load.Asker` says."""
-        return TaggerClient(self.url, timeout_s=PATIENCE_S)
+        return TaggerClient(self.url, budget_ms=math.inf, timeout_s=PATIENCE_S, on_failure="raise")
 
     def ask(self, connection: TaggerClient, item: Item) -> None:
         """As `load.Asker` says."""

@@ -8,6 +8,7 @@ No text is written, only the number of the line in tests/data/eval_dialogues.jso
 
 import argparse
 import json
+import math
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +44,10 @@ def answers(repository: Path) -> list[dict[str, Any]]:
     fields = ("user_last_message", "pika_response", "pika_last_message")
     with running(repository, free_ports(), Path(tempfile.mkdtemp(prefix="labels-")) / "serve.log") as server:
         server.wait_until_ready(VLLM_START_TIMEOUT_S)
-        with TaggerClient(server.url, timeout_s=60.0) as client, ThreadPoolExecutor(CALLERS) as pool:
+        with (
+            TaggerClient(server.url, budget_ms=math.inf, timeout_s=60.0, on_failure="raise") as client,
+            ThreadPoolExecutor(CALLERS) as pool,
+        ):
             tags = list(pool.map(lambda row: client.tag(**{name: row[name] for name in fields if row.get(name) is not None}), rows))
     return [
         {

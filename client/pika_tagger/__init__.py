@@ -9,8 +9,11 @@
 What is listed in `__all__` is the promise to robots; everything in modules that start with an underscore may change in any release.
 """
 
+from pika_tagger._async_client import AsyncTaggerClient
+from pika_tagger._channel import Tls
 from pika_tagger._client import TaggerClient
 from pika_tagger._errors import (
+    AccessDeniedError,
     ClientClosedError,
     InvalidRequestError,
     InvalidSettingError,
@@ -19,20 +22,27 @@ from pika_tagger._errors import (
     TaggerConnectionError,
     TaggerError,
     TaggerTimeoutError,
+    VersionWarning,
 )
-from pika_tagger._types import Tag
+from pika_tagger._types import Counts, Dialogue, ServerInfo, Tag
+from pika_tagger._version import __version__ as __version__
 
 __all__ = [
+    "AccessDeniedError",
+    "AsyncTaggerClient",
     "ClientClosedError",
+    "Counts",
+    "Dialogue",
     "InvalidRequestError",
     "InvalidSettingError",
     "ServerBusyError",
     "ServerError",
+    "ServerInfo",
     "Tag",
     "TaggerClient",
     "TaggerConnectionError",
     "TaggerError",
     "TaggerTimeoutError",
+    "Tls",
+    "VersionWarning",
 ]
-
-__version__ = "0.1.0"

@@ -4,22 +4,20 @@ What the commands do is in `cli`. A flag that several commands share is added to
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pika_tagger import __version__
-from pika_tagger._client import DEFAULT_URL
+from pika_tagger import __version__, _connection
+from pika_tagger._settings import DEFAULT_URL
 
-URL_VARIABLE = "PIKA_TAGGER_URL"
 STRATEGIES = ("codes", "words", "json")
 
-_COMMANDS = ("tag", "eval", "health")
-_OPTIONS_WITH_VALUE = ("--url", "--before", "--strategy")
+_COMMANDS = ("tag", "eval", "bench", "health")
+_OPTIONS_WITH_VALUE = (*_connection.OPTIONS_WITH_VALUE, "--before", "--strategy")
 
 _EPILOG = f"""\
-settings: flag, then environment ({URL_VARIABLE}), then default ({DEFAULT_URL})
+settings: flag, then environment ({_connection.URL_VARIABLE}), then default ({DEFAULT_URL})
 
 exit status:
   0    all done
@@ -44,11 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"pika-tag {__version__}")
     common = argparse.ArgumentParser(add_help=False)
-    url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    common.add_argument("--url", metavar="HOST:PORT", default=url, help=f"gRPC endpoint of Triton (now {url})")
+    _connection.add(common)
     asking = argparse.ArgumentParser(add_help=False, parents=[common])
     asking.add_argument("--strategy", choices=STRATEGIES, help="how the model is asked (default: as the server is set)")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{tag,eval,health}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{tag,eval,bench,health}")
     command = partial(commands.add_parser, formatter_class=raw, epilog=_EPILOG)
 
     tag = command(
@@ -81,6 +78,27 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--max-ece", metavar="P", type=_share, help="exit 1 if a calibration error is above, such as 0.08")
     evaluate.add_argument("--show-text", action="store_true", help="show the words of the worst mistakes")
 
+    bench = command(
+        "bench",
+        parents=[common],
+        help="latency under load",
+        description="Ask for the dialogues of a file (JSON lines as for `tag`; labels are ignored) again and again, and show latencies,\n"
+        "goodput at 25 and 50 ms, and what Triton says about itself. A line that was just asked is cheaper: have many dialogues.",
+    )
+    bench.add_argument("file", metavar="FILE", type=Path, help="JSON lines")
+    bench.add_argument("--requests", metavar="N", type=_count, default=200, help="requests in each run (default 200)")
+    bench.add_argument("--concurrency", metavar="N", type=_count, nargs="+", default=[1], help="so many callers at a time (default 1)")
+    bench.add_argument("--rate", metavar="HZ", type=_rate, nargs="+", default=[], help="lines a second, arriving at random (Poisson)")
+    bench.add_argument("--seed", metavar="N", type=int, default=0, help="of the arrivals")
+    bench.add_argument(
+        "--cold",
+        action="store_true",
+        help="one more run with an unrelated prompt through the engine before each request, which is not timed",
+    )
+    bench.add_argument("--json", metavar="OUT", type=Path, help="where to write the figures")
+    bench.add_argument("--pictures", metavar="DIR", type=Path, help="draw latencies as PNG (needs matplotlib)")
+    bench.add_argument("--max-p95-ms", metavar="N", type=_milliseconds, help="exit 1 if a run is slower at p95")
+
     health = command("health", parents=[common], help="tag a neutral line")
     health.add_argument("--json", action="store_true", help="print JSON")
     return parser
@@ -102,6 +120,20 @@ def _milliseconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError("give milliseconds, 0 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("give a whole number, 1 or more")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("give requests a second, above 0")
     return value
 
 

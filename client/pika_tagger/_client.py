@@ -1,66 +1,115 @@
-"""The blocking client.
+"""The blocking client: `_base` with waiting by blocking. Its twin is `_async_client`; what one can do, the other can."""
 
-It owns the order of calls and their deadline; what is sent and how answers are read is `_codec`, how to connect is `_channel`.
-"""
-
-import math
+import contextlib
+import functools
+import os
+import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, overload
 
-from tritonclient.utils import InferenceServerException
+import grpc  # type: ignore[import-untyped]
 
-from pika_tagger._channel import open_channel
-from pika_tagger._codec import Target, checked_strategy, decode, encode, error_from, labels_of, texts_of
-from pika_tagger._errors import ClientClosedError, InvalidRequestError, InvalidSettingError, TaggerError, TaggerTimeoutError
-from pika_tagger._types import Tag
+from pika_tagger._base import BaseClient, Flow, InFlight, Sleep
+from pika_tagger._callers import Callers
+from pika_tagger._errors import ServerBusyError
+from pika_tagger._many import DEFAULT_CONCURRENCY, checked_concurrency, checked_dialogues
+from pika_tagger._settings import Metadata, OnFailure
+from pika_tagger._types import Dialogue, ServerInfo, Tag
 
-DEFAULT_URL = "localhost:8001"
-
-_NEUTRAL_LINES = {"user_last_message": "Hello.", "pika_response": "Let us sit down for a while."}
-_POLL_S = 0.1
-_FIRST_TAG_S = 5.0
-"""Patience for one attempt while a server starts: its first tag may take longer than any later one."""
+T = TypeVar("T")
 
 
-class TaggerClient:
+class TaggerClient(BaseClient[threading.Event]):
     """Tags Pika's lines; make one and share it among threads.
 
-    Args:
-        url: HOST:PORT of Triton's gRPC endpoint. The connection is made with the first call, and again whenever it was lost.
-        timeout_s: Deadline of one call, in seconds.
-        model_name: The Triton model to ask.
-
-    Raises:
-        InvalidSettingError: The url or the timeout cannot work.
+    A process that forks may make it before, but must not use it before: see `ClientClosedError`.
     """
 
-    def __init__(self, url: str = DEFAULT_URL, *, timeout_s: float = 1.0, model_name: str = "tagger") -> None:
-        self._timeout_s = _positive("timeout_s", timeout_s)
-        self._target = Target(url, model_name)
-        self._labels: tuple[str, ...] = ()
-        self._closed = False
-        self._server = open_channel(url)
+    _callers: Callers
+    _disconnect: Callable[[], object] | None = None
+    """Closes the connection, once; also when the client is forgotten without being closed, and when the interpreter ends."""
 
-    def tag(self, *, user_last_message: str, pika_response: str, pika_last_message: str | None = None, strategy: str | None = None) -> Tag:
-        """Return the emotion and the celebrate flag of one line.
+    # The short form of its own lets type checkers take `tag(**texts)` with a plain dict of strings.
+    @overload
+    def tag(
+        self, *, user_last_message: str, pika_response: str, pika_last_message: str | None = ..., strategy: str | None = ...
+    ) -> Tag: ...
+
+    @overload
+    def tag(
+        self,
+        *,
+        user_last_message: str,
+        pika_response: str,
+        pika_last_message: str | None = ...,
+        strategy: str | None = ...,
+        budget_ms: float | None = ...,
+        on_failure: OnFailure | None = ...,
+        metadata: Mapping[str, str] | None = ...,
+    ) -> Tag: ...
+
+    def tag(
+        self,
+        *,
+        user_last_message: str,
+        pika_response: str,
+        pika_last_message: str | None = None,
+        strategy: str | None = None,
+        budget_ms: float | None = None,
+        on_failure: OnFailure | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Tag:
+        """Return the emotion and the celebrate flag of one line, or the fallback if they do not come within the budget.
 
         Args:
             user_last_message: What the child said last; may be empty.
             pika_response: What Pika is about to say; must not be blank.
             pika_last_message: What Pika had said before, if known: the question that the child was answering.
             strategy: How the model is asked, `codes`, `words` or `json`; None leaves it to the server.
+            budget_ms: In the place of the client's own.
+            on_failure: In the place of the client's own.
+            metadata: Sent besides the client's own.
 
         Raises:
-            TaggerError: See `pika_tagger._errors` for the kinds and what to do about each.
+            InvalidRequestError: An argument is no string. What the server refuses is a failure like any other.
+            InvalidSettingError: Budget, on_failure or metadata cannot work.
+            ClientClosedError: The client is closed, or was used before this process was forked.
+            TaggerError: With "raise" only; see `pika_tagger._errors` for the kinds and what to do about each.
         """
-        texts = texts_of(user_last_message, pika_response, pika_last_message)
-        return self._tag(texts, self._timeout_s, checked_strategy(strategy))
+        return self._run(self._tag_flow(user_last_message, pika_response, pika_last_message, strategy, budget_ms, on_failure, metadata))
+
+    def tag_many(
+        self,
+        dialogues: Iterable[Dialogue],
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        strategy: str | None = None,
+        budget_ms: float | None = None,
+    ) -> list[Tag]:
+        """Tag many dialogues, at most `concurrency` at a time, and return as many tags in the same order.
+
+        A failed one is a fallback, whose `error` says why, and ends no other. The budget counts for each dialogue from when it is sent.
+
+        Raises:
+            InvalidRequestError: A dialogue has wrong fields; nothing has been sent.
+            InvalidSettingError: The concurrency or the budget cannot work.
+            ClientClosedError: As `tag`.
+        """
+        checked = checked_dialogues(dialogues)
+        with ThreadPoolExecutor(checked_concurrency(concurrency)) as pool:
+            return list(pool.map(lambda each: self.tag(**each, strategy=strategy, budget_ms=budget_ms, on_failure="fallback"), checked))
 
     def health(self) -> Tag:
-        """Return the tag of a fixed neutral line, or raise: a server whose engine has died may still call itself ready."""
-        return self._tag(_NEUTRAL_LINES, self._timeout_s)
+        """Return the tag of a fixed neutral line, or raise: a server whose engine has died may still call itself ready.
+
+        Raises:
+            TaggerError: No tag came within `timeout_s`.
+        """
+        return self._run(self._health_flow())
 
     def wait_until_ready(self, timeout_s: float) -> Tag:
         """Tag a neutral line again and again until an answer comes, and return it.
@@ -69,29 +118,21 @@ class TaggerClient:
             TaggerTimeoutError: None came within `timeout_s` seconds; the message names the last error.
             InvalidRequestError: The server refuses the line, which waiting does not change.
         """
-        left_s = _positive("timeout_s", timeout_s)
-        deadline_s = time.monotonic() + left_s
-        while True:
-            try:
-                return self._tag(_NEUTRAL_LINES, min(_FIRST_TAG_S, left_s))
-            except (InvalidRequestError, ClientClosedError):
-                raise
-            except TaggerError as error:
-                last = error
-            time.sleep(_POLL_S)
-            left_s = deadline_s - time.monotonic()
-            if left_s < _POLL_S:
-                raise TaggerTimeoutError(f"not ready after {timeout_s:g} s; the last attempt: {last}", status=last.status)
+        return self._run(self._ready_flow(timeout_s))
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The emotions that the server knows, in the order of its scores; asked for once."""
-        return self._labels or self._fetch_labels(self._timeout_s)
+    def server_info(self) -> ServerInfo:
+        """Ask who answers, and with which labels and prompt.
+
+        Raises:
+            TaggerError: The server does not say.
+        """
+        return self._run(self._info_flow())
 
     def close(self) -> None:
         """Close the connection. Calls in flight in other threads fail; closing twice is allowed."""
         self._closed = True
-        self._server.close()
+        if self._disconnect is not None:
+            self._disconnect()
 
     def __enter__(self) -> "TaggerClient":
         return self
@@ -99,55 +140,56 @@ class TaggerClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"TaggerClient({self._target.url!r}, timeout_s={self._timeout_s:g}, model_name={self._target.model_name!r})"
-
-    def _tag(self, texts: Mapping[str, str], timeout_s: float, strategy: str | None = None) -> Tag:
-        deadline_s = time.monotonic() + timeout_s
-        labels = self._labels or self._fetch_labels(timeout_s)
-        started_s = time.perf_counter()
-        result = self._call(
-            lambda left_s: self._server.infer(self._target.model_name, encode(texts, strategy), client_timeout=left_s),
-            timeout_s=timeout_s,
-            deadline_s=deadline_s,
-            texts=texts,
-        )
-        answer = decode(result, self._target)
-        latency_ms = (time.perf_counter() - started_s) * 1000
-        if not answer.fits(labels):  # the server has been restarted with another task file
-            labels = self._fetch_labels(max(deadline_s - time.monotonic(), 0))
-        return answer.to_tag(labels, latency_ms, self._target)
-
-    def _fetch_labels(self, timeout_s: float) -> tuple[str, ...]:
-        # Without a lock: threads that start together may each ask, which is harmless; queueing behind one that times out is not.
-        config = self._call(
-            lambda left_s: self._server.get_model_config(self._target.model_name, client_timeout=left_s),
-            timeout_s=timeout_s,
-            deadline_s=time.monotonic() + timeout_s,
-        )
-        self._labels = labels_of(config, self._target)
-        return self._labels
-
-    def _call(self, rpc: Callable[[float], Any], *, timeout_s: float, deadline_s: float, texts: Mapping[str, str] | None = None) -> Any:
-        """Return what `rpc` returns, called with the seconds that are left; turn its failure into an error of ours.
-
-        The error is raised after the handler, so that it carries no trace of the original, whose message may quote the dialogue.
-        """
-        failure: TaggerError | None = None
-        if not self._closed:
+    def _run(self, flow: Flow[threading.Event, T]) -> T:
+        with contextlib.closing(flow):
             try:
-                return rpc(max(deadline_s - time.monotonic(), 0))
-            except InferenceServerException as error:
-                failure = error_from(error, self._target, timeout_s, texts or {})
-            except ValueError:  # gRPC's answer to a call on a closed channel
-                if not self._closed:
-                    raise
-        if failure is None or self._closed:
-            raise ClientClosedError(f"this client of {self._target} has been closed: make a new TaggerClient")
-        raise failure
+                while True:
+                    pause = next(flow)
+                    if isinstance(pause, Sleep):
+                        time.sleep(pause.seconds)
+                    elif pause.call.waiter is not None:
+                        pause.call.waiter.wait(pause.left_s)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+
+    def _open(self) -> Any:
+        channel = self._settings.endpoint.open()
+        self._callers = Callers()
+        self._disconnect = weakref.finalize(self, _disconnect, channel, self._callers, os.getpid())
+        return channel
+
+    def _launch(self, call: InFlight[threading.Event], rpc: Any, request: Any, metadata: Metadata) -> None:
+        if call.patient:
+            self._make(call, None, rpc, request, metadata)
+            return
+        call.waiter = threading.Event()
+        try:
+            self._callers.take(functools.partial(self._make, call, call.waiter, rpc, request, metadata))
+        except RuntimeError:
+            if self._closed:
+                raise self._closed_error() from None
+            raise ServerBusyError(
+                "this process can have no more threads, and a call needs one: ask less at once, or raise the limit (ulimit -u)"
+            ) from None
+
+    def _make(self, call: InFlight[threading.Event], ended: threading.Event | None, rpc: Any, request: Any, metadata: Metadata) -> None:
+        status, detail, response = "CANCELLED", "", None
+        try:
+            response = rpc(request, timeout=call.deadline_s, metadata=metadata)
+            status = "OK"
+        except grpc.RpcError as error:
+            status, detail = error.code().name, error.details() or ""
+        except ValueError as error:  # gRPC's answer to a call on a channel that was closed just now
+            detail = str(error)
+        finally:
+            self._ended(call, status, detail, response)
+            if ended is not None:
+                ended.set()
 
 
-def _positive(name: str, seconds: float) -> float:
-    if not (isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0):
-        raise InvalidSettingError(f"{name} is {seconds!r}: give a number of seconds above 0")
-    return seconds
+def _disconnect(channel: Any, callers: Callers, process_id: int) -> None:
+    """End what `_open` began, unless this is another process, where it does not exist."""
+    if os.getpid() == process_id:
+        channel.close()
+        callers.end()

@@ -1,4 +1,4 @@
-"""Requests and answers, without any input or output of its own, so that a blocking and an asynchronous client can share it.
+"""Requests and answers, without any input or output of its own.
 
 The tensor names are those of the Triton model `tagger`; they change here and there together.
 """
@@ -8,56 +8,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from tritonclient.grpc import InferInput, InferResult
-from tritonclient.utils import InferenceServerException
+from tritonclient.grpc import service_pb2
 
-from pika_tagger._channel import MAX_MESSAGE_BYTES
-from pika_tagger._errors import (
-    InvalidRequestError,
-    ServerBusyError,
-    ServerError,
-    TaggerConnectionError,
-    TaggerError,
-    TaggerTimeoutError,
-)
-from pika_tagger._privacy import safe_detail
+from pika_tagger._errors import InvalidRequestError, ServerError
+from pika_tagger._statuses import Target
 from pika_tagger._types import Tag
 
 LABELS_PARAMETER = "labels"
 _ROUNDING = 1e-3
 
-_Meaning = tuple[type[TaggerError], str]
-_MEANINGS: dict[str, _Meaning] = {
-    "INVALID_ARGUMENT": (InvalidRequestError, "{target} refused the dialogue ({said}): correct the field it names"),
-    "DEADLINE_EXCEEDED": (
-        TaggerTimeoutError,
-        "no answer from {target} within {timeout_s:g} s ({said}): check the server's load and the network, or give a longer timeout",
-    ),
-    "UNAVAILABLE": (
-        TaggerConnectionError,
-        "{target} cannot be reached or is not ready ({said}): start the server, or give HOST:PORT of its gRPC endpoint (not of HTTP)",
-    ),
-    "NOT_FOUND": (ServerError, "no {target} ({said}): check model_name and what the server has loaded"),
-    "UNIMPLEMENTED": (ServerError, "what listens for {target} is not Triton's gRPC endpoint ({said}): check the url"),
-}
-_OVERLOAD: _Meaning = (ServerBusyError, "{target} is overloaded ({said}): send it again a little later, or add a server")
-_TOO_LARGE: _Meaning = (InvalidRequestError, f"the dialogue is larger than {MAX_MESSAGE_BYTES} bytes ({{said}}): send a shorter one")
-_FAILURE: _Meaning = (ServerError, "{target} failed ({said}): see the server's log, and restart it if this goes on")
+_Outputs = dict[str, tuple[Any, bytes]]
+"""The description and the raw content of each output, by name."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """Whom a call went to, for error messages."""
-
-    url: str
-    model_name: str
-
-    def __str__(self) -> str:
-        return f"model {self.model_name!r} at {self.url}"
-
-
-def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None) -> dict[str, str]:
+def texts_of(user_last_message: str, pika_response: str, pika_last_message: str | None = None) -> dict[str, str]:
     """Return the texts by tensor name, the optional one only if it is given.
 
     Raises:
@@ -83,18 +47,19 @@ def checked_strategy(strategy: str | None) -> str | None:
     return strategy
 
 
-def encode(texts: Mapping[str, str], strategy: str | None = None) -> list[InferInput]:
-    """Return `texts`, and the strategy if there is one, as a batch of one.
+def encode(model_name: str, texts: Mapping[str, str], strategy: str | None = None) -> Any:
+    """Return a `ModelInferRequest` with `texts`, and the strategy if there is one, as a batch of one: BYTES tensors of shape [1, 1].
 
-    A lone surrogate, which speech recognition or a broken pipe may leave in a str, has no UTF-8 form: it is sent as `?`, because a robot
-    must not stumble over one odd character.
+    An element is its length as four bytes, low byte first, and the bytes themselves
+    (raw_input_contents in tritonclient's grpc_service.proto). A lone surrogate, which speech recognition or a broken pipe may leave in a
+    str, has no UTF-8 form: it is sent as `?`, because a robot must not stumble over one odd character.
     """
-    inputs = []
+    request = service_pb2.ModelInferRequest(model_name=model_name)
     for name, text in (texts if strategy is None else {**texts, "strategy": strategy}).items():
-        tensor = InferInput(name, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[text.encode("utf-8", "replace")]], dtype=np.object_))
-        inputs.append(tensor)
-    return inputs
+        content = text.encode("utf-8", "replace")
+        request.inputs.add(name=name, datatype="BYTES", shape=(1, 1))
+        request.raw_input_contents.append(struct.pack("<I", len(content)) + content)
+    return request
 
 
 @dataclass(frozen=True)
@@ -118,27 +83,33 @@ class Answer:
         return Tag(self.emotion_name, self.celebrate, scores, self.celebrate_score, latency_ms)
 
 
-def decode(result: InferResult, target: Target) -> Answer:
-    """Return the outputs of one request.
+def decode(response: Any, target: Target) -> Answer:
+    """Return the outputs in a `ModelInferResponse`, whose tensors lie as raw bytes in the order of their descriptions.
 
     Raises:
         ServerError: They are not those of a tagger.
     """
-    celebrate = _text(result, "celebrate", target)
+    if len(response.outputs) != len(response.raw_output_contents):
+        raise _garbage(target, "outputs are missing or cannot be read")
+    outputs = {each.name: (each, raw) for each, raw in zip(response.outputs, response.raw_output_contents, strict=True)}
+    celebrate = _text(outputs, "celebrate", target)
     if celebrate not in ("yes", "no"):
         raise _garbage(target, "output celebrate is neither yes nor no")
     return Answer(
-        emotion_name=_text(result, "emotion_name", target),
+        emotion_name=_text(outputs, "emotion_name", target),
         celebrate=celebrate == "yes",
-        emotion_scores=_probabilities(result, "emotion_scores", target),
-        celebrate_score=_probabilities(result, "celebrate_score", target, count=1)[0],
+        emotion_scores=_probabilities(outputs, "emotion_scores", target),
+        celebrate_score=_probabilities(outputs, "celebrate_score", target, count=1)[0],
     )
 
 
 def labels_of(config: Any, target: Target) -> tuple[str, ...]:
-    """Return the labels that the model's configuration lists, in the order of its scores."""
-    parameters = config.config.parameters
-    listed = parameters[LABELS_PARAMETER].string_value if LABELS_PARAMETER in parameters else ""
+    """Return the labels that a `ModelConfig` lists, in the order of its scores.
+
+    Raises:
+        ServerError: It lists none, or one twice.
+    """
+    listed = parameter(config, LABELS_PARAMETER) or ""
     labels = tuple(label.strip() for label in listed.split(",") if label.strip())
     if not labels or len(set(labels)) < len(labels):
         raise ServerError(
@@ -148,53 +119,39 @@ def labels_of(config: Any, target: Target) -> tuple[str, ...]:
     return labels
 
 
-def error_from(failure: InferenceServerException, target: Target, timeout_s: float, texts: Mapping[str, str]) -> TaggerError:
-    """Return the error to raise for a failed call; `texts` are what its message must not contain."""
-    status = (failure.status() or "UNKNOWN").removeprefix("StatusCode.")
-    detail = failure.message() or ""
-    kind, template = _MEANINGS.get(status, _FAILURE)
-    if status == "UNAVAILABLE" and _is_overload(detail):
-        kind, template = _OVERLOAD
-    elif status == "RESOURCE_EXHAUSTED" and "sent message larger" in detail.lower():
-        kind, template = _TOO_LARGE
-    said = f"{status}: {safe_detail(detail, texts.values())}"
-    return kind(template.format(target=target, said=said, timeout_s=timeout_s), status=status)
+def parameter(config: Any, name: str) -> str | None:
+    """Return a parameter of a `ModelConfig`, or None."""
+    return config.parameters[name].string_value if name in config.parameters else None
 
 
-def _is_overload(detail: str) -> bool:
-    """Return whether Triton turned the request away: a full queue, or too long a wait in it."""
-    words = detail.lower()
-    return "queue" in words or "request timeout expired" in words
-
-
-def _text(result: InferResult, name: str, target: Target) -> str:
-    array = _array(result, name, target)
-    if array.shape != (1, 1) or not isinstance(array[0, 0], bytes):
+def _text(outputs: _Outputs, name: str, target: Target) -> str:
+    """Return the only element of a BYTES tensor of shape [1, 1]: its length as four bytes, and so many bytes of UTF-8."""
+    output, raw = _output(outputs, name, target)
+    if output.datatype != "BYTES" or list(output.shape) != [1, 1] or raw[:4] != struct.pack("<I", max(len(raw) - 4, 0)):
         raise _garbage(target, f"output {name} is not one string")
     try:
-        return array[0, 0].decode("utf-8")
+        return raw[4:].decode("utf-8")
     except UnicodeDecodeError:
         pass
     raise _garbage(target, f"output {name} is not UTF-8")
 
 
-def _probabilities(result: InferResult, name: str, target: Target, count: int | None = None) -> tuple[float, ...]:
-    array = _array(result, name, target)
-    if array.ndim != 2 or array.shape[0] != 1 or array.dtype != np.float32 or count not in (None, array.shape[1]):
+def _probabilities(outputs: _Outputs, name: str, target: Target, count: int | None = None) -> tuple[float, ...]:
+    """Return an FP32 tensor of shape [1, count], low byte first, if all of it are probabilities."""
+    output, raw = _output(outputs, name, target)
+    shape = list(output.shape)
+    if output.datatype != "FP32" or shape != [1, count or len(raw) // 4] or len(raw) != 4 * shape[1]:
         raise _garbage(target, f"output {name} has the wrong shape or type")
-    if not np.all((array >= 0) & (array <= 1 + _ROUNDING)):  # also catches NaN
+    values = struct.unpack(f"<{shape[1]}f", raw)
+    if not all(0 <= value <= 1 + _ROUNDING for value in values):  # also catches NaN
         raise _garbage(target, f"output {name} is not a probability")
-    return tuple(array[0].tolist())
+    return values
 
 
-def _array(result: InferResult, name: str, target: Target) -> Any:
-    try:
-        array = result.as_numpy(name)
-    except (ValueError, TypeError, IndexError, struct.error, InferenceServerException):
-        array = None
-    if array is None:
-        raise _garbage(target, f"output {name} is missing or cannot be read")
-    return array
+def _output(outputs: _Outputs, name: str, target: Target) -> tuple[Any, bytes]:
+    if name not in outputs:
+        raise _garbage(target, f"output {name} is missing")
+    return outputs[name]
 
 
 def _garbage(target: Target, what: str) -> ServerError:

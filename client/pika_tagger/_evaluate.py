@@ -102,12 +102,12 @@ def figures_of(outcomes: Sequence[Outcome]) -> Figures:
     )
 
 
-def latencies(values_ms: Sequence[float]) -> dict[str, float]:
+def latencies(values_ms: Sequence[float], percentiles: Sequence[int] = PERCENTILES) -> dict[str, float]:
     """Return percentiles by nearest rank and the maximum; nothing if there is no value."""
     if not values_ms:
         return {}
     ordered = sorted(values_ms)
-    ranks = {f"p{percent}": ordered[math.ceil(percent / 100 * len(ordered)) - 1] for percent in PERCENTILES}
+    ranks = {f"p{percent}": ordered[math.ceil(percent / 100 * len(ordered)) - 1] for percent in percentiles}
     return {**ranks, "max": ordered[-1]}
 
 

@@ -7,10 +7,14 @@ labels mean is in docs/labelling.md; which of them exist is known by the server 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
+
+from pika_tagger._types import Dialogue
+
+T = TypeVar("T")
 
 TEXT_FIELDS = ("user_last_message", "pika_response", "pika_last_message")
 MOST_SHOWN = 20
@@ -62,22 +66,32 @@ def load(path: Path) -> Labelled:
     Raises:
         BadFileError: The file cannot be read, is empty, or has bad rows, all of which are named.
     """
+    content, rows = _read(path, _row)
+    return Labelled(path, hashlib.sha256(content).hexdigest(), tuple(rows))
+
+
+def load_dialogues(path: Path) -> list[Dialogue]:
+    """Return the dialogues of `path`, whether they are labelled or not; raises as `load`."""
+    return _read(path, lambda _, fields: cast(Dialogue, dialogue_texts(fields)))[1]
+
+
+def _read(path: Path, make: Callable[[int, dict[str, Any]], T]) -> tuple[bytes, list[T]]:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise BadFileError([error.strerror or type(error).__name__]) from None
-    rows, problems = [], []
+    made, problems = [], []
     for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             try:
-                rows.append(_row(number, parse_object(line)))
+                made.append(make(number, parse_object(line)))
             except ValueError as error:
                 problems.append(f"line {number}: {error}")
-    if not rows and not problems:
+    if not made and not problems:
         problems.append("no dialogue in it")
     if problems:
         raise BadFileError(problems)
-    return Labelled(path, hashlib.sha256(content).hexdigest(), tuple(rows))
+    return content, made
 
 
 def parse_object(line: bytes) -> dict[str, Any]:

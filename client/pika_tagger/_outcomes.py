@@ -4,17 +4,17 @@ What counts as right is decided here, row by row; figures over many rows are mad
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from pika_tagger._base import NEUTRAL_LINES
 from pika_tagger._client import TaggerClient
 from pika_tagger._errors import ServerError, TaggerError
 from pika_tagger._labelled import Row
-from pika_tagger._types import Tag
-
-_FIRST_LINES = {"user_last_message": "Hello.", "pika_response": "Let us sit down for a while."}
+from pika_tagger._types import Dialogue, Tag
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def first_answer(tagger: TaggerClient, strategy: str | None) -> None:
     tagger.health()
     if strategy is not None:
         with contextlib.suppress(ServerError):  # a model may fail at this one dialogue; each row tells for itself
-            tagger.tag(**_FIRST_LINES, strategy=strategy)
+            tagger.tag(**NEUTRAL_LINES, strategy=strategy, budget_ms=math.inf, on_failure="raise")
 
 
 def run(tagger: TaggerClient, rows: Iterable[Row], gap_ms: float, strategy: str | None) -> Iterator[Outcome]:
@@ -76,7 +76,7 @@ def run(tagger: TaggerClient, rows: Iterable[Row], gap_ms: float, strategy: str 
         if index:
             time.sleep(gap_ms / 1000)
         try:
-            yield Outcome(row, tagger.tag(**row.texts, strategy=strategy))
+            yield Outcome(row, tagger.tag(**cast(Dialogue, row.texts), strategy=strategy, budget_ms=math.inf, on_failure="raise"))
         except TaggerError as error:
             yield Outcome(row, None, f"{type(error).__name__}: {error}")
 

@@ -43,9 +43,14 @@ def write(figures: Figures, folder: Path, strategy: str) -> None:
         CELEBRATE: celebrate_picture(figures, strategy),
     }
     for name, picture in pictures.items():
-        png = io.BytesIO()
-        picture.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-        write_bytes(folder / name, png.getvalue())
+        write_png(picture, folder / name)
+
+
+def write_png(picture: Figure, path: Path) -> None:
+    """Write one picture, whole or not at all."""
+    png = io.BytesIO()
+    picture.savefig(png, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+    write_bytes(path, png.getvalue())
 
 
 def confusion_picture(figures: Figures, strategy: str) -> Figure:

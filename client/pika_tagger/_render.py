@@ -16,10 +16,10 @@ _WORST = 10
 T = TypeVar("T")
 
 
-def progress(items: Iterable[T], total: int, stream: TextIO) -> Iterator[T]:
+def progress(items: Iterable[T], total: int, stream: TextIO, unit: str = "dialogue") -> Iterator[T]:
     """Pass `items` through: with a bar if this is a terminal and tqdm is installed, with a line every 10 % otherwise."""
     if stream.isatty() and (tqdm := _tqdm()) is not None:
-        yield from tqdm(items, total=total, file=stream, unit="dialogue", leave=False)
+        yield from tqdm(items, total=total, file=stream, unit=unit, leave=False)
         return
     for done, item in enumerate(items, 1):
         yield item

@@ -3,6 +3,7 @@
     pika-tag "2+2=4" "Chính xác! Cậu giỏi quá!"      one line of Pika
     pika-tag < dialogues.jsonl                       JSON lines in, JSON lines out
     pika-tag eval labelled.jsonl --json report.json  accuracy and latency
+    pika-tag bench dialogues.jsonl --rate 20         latency under load
     pika-tag health                                  does a tag come back?
 
 Settings are taken from the flag, then from the environment, then from the default. Exit status:
@@ -13,13 +14,13 @@ Settings are taken from the flag, then from the environment, then from the defau
     130  interrupted
 
 This module holds the commands and exit statuses; arguments are in `_arguments`, the work of `eval` is in `_labelled`, `_outcomes`,
-`_evaluate`, `_render` and `_pictures`.
+`_evaluate`, `_render` and `_pictures`, that of `bench` in `_bench_command`, `_load`, `_server_split`, `_bench` and `_bench_picture`.
 """
 
 import argparse
-import importlib
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pika_tagger import __version__, _arguments, _evaluate, _files, _labelled, _outcomes, _render
+from pika_tagger import __version__, _arguments, _bench_command, _connection, _evaluate, _files, _labelled, _outcomes, _render
+from pika_tagger import _bench as _figures_of_bench
 from pika_tagger._client import TaggerClient
 from pika_tagger._errors import InvalidRequestError, InvalidSettingError, TaggerError
 from pika_tagger._wanted import Wanted, missed
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows `?` and goes on
     try:
-        with TaggerClient(arguments.url) as tagger:
+        with _connected(arguments) as tagger:
             status = _COMMANDS[arguments.command](tagger, arguments)
             sys.stdout.flush()
             return status
@@ -56,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _connected(arguments: argparse.Namespace) -> TaggerClient:
+    tls, metadata = _connection.tls(arguments), _connection.metadata(arguments.metadata)
+    return TaggerClient(arguments.url, budget_ms=math.inf, on_failure="raise", tls=tls, metadata=metadata)
+
+
 def _tag(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     if not arguments.lines and arguments.before is None and not sys.stdin.isatty():
         return _tag_standard_input(tagger, arguments.strategy)
@@ -67,7 +74,7 @@ def _tag(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
         print(tag.json())
     else:
         celebrate = "yes" if tag.celebrate else "no"
-        print(f"{tag.emotion_name}   celebrate: {celebrate}   confidence {tag.confidence:.2f}   {tag.latency_ms:.1f} ms")
+        print(f"{tag.emotion_name}   celebrate: {celebrate}   confidence {tag.confidence:.2f}   {tag.latency_ms:.1f} ms with connecting")
     return OK
 
 
@@ -94,10 +101,10 @@ def _tag_standard_input(tagger: TaggerClient, strategy: str | None) -> int:
 
 def _eval(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     labelled = _labelled.load(arguments.file)
-    if problem := _cannot_write(arguments):
+    if problem := _files.cannot_write(arguments.json, arguments.file, arguments.pictures, "pika_tagger._pictures"):
         return _complain(problem, USAGE)
     _outcomes.first_answer(tagger, arguments.strategy)
-    labelled.check_labels(tagger.labels)
+    labelled.check_labels(tagger.server_info().labels)
 
     rows, strategy, gap_ms = labelled.rows, arguments.strategy, arguments.gap_ms
     outcomes = list(_render.progress(_outcomes.run(tagger, rows, gap_ms, strategy), len(rows), sys.stderr))
@@ -122,23 +129,6 @@ def _eval(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     return max([status, *(_complain(sentence, FAILED) for sentence in missed(figures, wanted))])
 
 
-def _cannot_write(arguments: argparse.Namespace) -> str | None:
-    """Return what would keep the results from being written, or None; found out before anything is sent."""
-    out, folder = arguments.json, arguments.pictures
-    if not out.parent.is_dir() or out.is_dir() or out.resolve() == arguments.file.resolve():
-        return f"--json {out} cannot be written: give a new file in an existing folder"
-    if folder is None:
-        return None
-    try:
-        importlib.import_module("pika_tagger._pictures")
-        folder.mkdir(exist_ok=True)
-    except ImportError as error:
-        return f"--pictures needs matplotlib ({error}): pip install 'pika-tagger[report]'"
-    except OSError as error:
-        return f"--pictures {folder} cannot be made ({error.strerror}): give a folder, or a new one in an existing folder"
-    return None
-
-
 def _write(arguments: argparse.Namespace, report: dict[str, Any], figures: _evaluate.Figures) -> int:
     status = OK
     try:
@@ -155,10 +145,34 @@ def _write(arguments: argparse.Namespace, report: dict[str, Any], figures: _eval
     return status
 
 
+def _bench(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
+    dialogues = _labelled.load_dialogues(arguments.file)
+    if problem := _files.cannot_write(arguments.json, arguments.file, arguments.pictures, "pika_tagger._bench_picture"):
+        return _complain(problem, USAGE)
+    server = asdict(tagger.server_info())
+    wanted = _bench_command.planned(arguments)
+    runs = list(_render.progress(_bench_command.runs(tagger, arguments, dialogues), wanted, sys.stderr, unit="run"))
+    for line in _figures_of_bench.table(runs):
+        print(line)
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items() if name != "metadata"}
+    status = OK
+    try:
+        if arguments.json is not None:
+            report = {"server": server, "client_version": __version__, "settings": settings, "runs": [run.json() for run in runs]}
+            _files.write_json(arguments.json, report)
+        if arguments.pictures is not None:
+            from pika_tagger import _bench_picture  # as above
+
+            _bench_picture.write(runs, arguments.pictures)
+    except OSError as error:
+        status = _complain(f"the results were not written: {error}", FAILED)
+    return max([status, *(_complain(sentence, FAILED) for sentence in _bench_command.missed(runs, arguments.max_p95_ms))])
+
+
 def _health(tagger: TaggerClient, arguments: argparse.Namespace) -> int:
     tag = tagger.health()
     answer = {"url": arguments.url, "healthy": True, "latency_ms": round(tag.latency_ms, 3)}
-    print(json.dumps(answer) if arguments.json else f"{arguments.url} answers: a tag in {tag.latency_ms:.1f} ms")
+    print(json.dumps(answer) if arguments.json else f"{arguments.url} answers: a tag in {tag.latency_ms:.1f} ms with connecting")
     return OK
 
 
@@ -177,7 +191,7 @@ def _complain_about_file(path: Path, error: _labelled.BadFileError) -> int:
     return USAGE
 
 
-_COMMANDS = {"tag": _tag, "eval": _eval, "health": _health}
+_COMMANDS = {"tag": _tag, "eval": _eval, "bench": _bench, "health": _health}
 
 
 if __name__ == "__main__":

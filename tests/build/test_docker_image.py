@@ -23,6 +23,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from build import ROOT, manifest, settings, triton
+from build.server_options import Access
 from build.settings import Ports
 from tests.support import tokenizers_for_tests
 
@@ -140,6 +141,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     packages = f"import sys; sys.path[1:1] = {[str(made.packages), str(made.home / 'client')]!r}"
     doit = f"#!{sys.executable} -S\n{packages}\nfrom doit.doit_cmd import DoitMain\nsys.exit(DoitMain().run(sys.argv[1:]))\n"
     script(made.home / "venv" / "bin" / "doit", doit)
+    module = "import runpy\nassert sys.argv.pop(1) == '-m'\nsys.path[0] = ''\nrunpy.run_module(sys.argv.pop(1), run_name='__main__')\n"
+    script(made.home / "venv" / "bin" / "python", f"#!{sys.executable} -S\n{packages}\n{module}")
     # What the system's Python is asked with -c, it is asked about TensorRT-LLM.
     script(made.tools / "python3", f'#!/bin/sh\n[ "$1" = -c ] && echo "$VERSIONS" || exec {sys.executable} -S "$@"\n')
     script(made.tools / "nvidia-smi", '#!/bin/sh\necho "$GPU"\n')
@@ -238,7 +241,7 @@ def test_a_second_run_builds_nothing_anew(image: Image, built: Path) -> None:
 
 @pytest.fixture
 def server(image: Image, repository: Path) -> Iterator["subprocess.Popen[str]"]:
-    with image.container(repository, "serve", "--log-verbose=1") as process:
+    with image.container(repository, "serve", "--log-verbose=1", PIKA_ADMIN_KEY="known") as process:
         yield process
 
 
@@ -250,28 +253,46 @@ def started(process: "subprocess.Popen[str]") -> list[str]:
     return line.split()
 
 
-def test_the_server_takes_over_the_process_and_gets_its_signals(server: "subprocess.Popen[str]") -> None:
-    assert started(server)[:3] == ["started", str(server.pid), "false"]  # the tagger's tokenizer is to start no threads
+def test_the_server_gets_the_signals_and_its_status_is_passed_on(server: "subprocess.Popen[str]") -> None:
+    assert started(server)[2] == "false"  # the tagger's tokenizer is to start no threads
     server.send_signal(signal.SIGTERM)
     assert server.communicate(timeout=PATIENCE_S)[0] == "told to stop\n"
     assert server.returncode == 7
 
 
+def test_a_server_that_is_killed_ends_the_container_with_the_reason(server: "subprocess.Popen[str]") -> None:
+    os.kill(int(started(server)[1]), signal.SIGKILL)
+    assert "docker starts the container again" in server.communicate(timeout=PATIENCE_S)[1]
+    assert server.returncode == 128 + signal.SIGKILL
+
+
 def test_the_servers_flags_are_those_of_the_other_target(server: "subprocess.Popen[str]", repository: Path) -> None:
     flags = set(started(server)[3:])
     parts = triton.Installation(Path(), Path(), Path(), ())
-    others = set(triton.command(parts, Path(), repository, Ports())[1:])
-    own_to_the_cpu = {"--allow-gpu-metrics=false", "--backend-directory=."} | {
-        flag for flag in others if "-address=" in flag or "http" in flag
-    }
+    others = set(triton.command(parts, Path("/tmp/abc"), repository, Ports(), Access(admin_key="known"))[1:])
+    own_to_the_cpu = {
+        "--allow-gpu-metrics=false",
+        "--backend-directory=/tmp/abc/backends",
+        "--backend-config=python,shm-region-prefix-name=abc-",
+    } | {flag for flag in others if "-address=" in flag or "http" in flag}
     own_to_containers = {"--grpc-address=0.0.0.0", "--metrics-address=0.0.0.0", "--allow-http=false", "--log-verbose=1"}
     assert flags == (others - own_to_the_cpu) | own_to_containers
+
+
+def test_without_a_key_of_ones_own_nobody_knows_it(image: Image, repository: Path) -> None:
+    keys = set()
+    for _ in range(2):
+        with image.container(repository, "serve", PIKA_ADMIN_KEY="") as process:
+            (flag,) = [word for word in started(process) if "restricted" in word]
+            keys.add(flag.rpartition(":admin-key=")[2])
+    assert len(keys) == 2
+    assert min(map(len, keys)) >= 36
 
 
 def test_tritonserver_knows_every_flag(server: "subprocess.Popen[str]") -> None:
     installed = triton.installation()
     line = [str(installed.server), "--help"]
-    usage = subprocess.run(line, env=triton.environment(installed), capture_output=True, text=True, check=False)
+    usage = subprocess.run(line, env=triton.environment(installed, Path()), capture_output=True, text=True, check=False)
     known = set(re.findall(r"--[a-z-]+", usage.stdout + usage.stderr))
     assert {flag.partition("=")[0] for flag in started(server)[3:]} <= known
 

@@ -20,9 +20,9 @@ from pika_tagger import TaggerError
 
 DESIGNED = {
     *("doctor", "download", "quantize", "convert", "build_engine", "model_repository", "serve", "tag", "evaluate", "bench"),
-    *("train", "finetune", "verify", "plan", "demo"),
+    *("train", "finetune", "verify", "plan", "demo", "certificates"),
 }
-THERE_SO_FAR = DESIGNED - {"tag", "bench"}
+THERE_SO_FAR = DESIGNED - {"tag"}
 MAX_DOC = 90
 
 
@@ -102,7 +102,7 @@ def test_a_gpu_engine_depends_on_the_converted_checkpoint_and_on_its_flags() -> 
 
 
 @pytest.mark.usefixtures("variables")
-@pytest.mark.parametrize("name", ["serve", "demo", "evaluate"])
+@pytest.mark.parametrize("name", ["serve", "demo", "evaluate", "bench"])
 def test_a_gpu_target_is_not_served_by_a_server_that_cannot(name: str) -> None:
     doit_cmd.set_var("target", "l4")
     task = runpy.run_path(str(ROOT / "dodo.py"))[f"task_{name}"]()
@@ -130,8 +130,8 @@ def test_a_dry_run_says_one_line_and_makes_nothing(task: str, tmp_path: Path) ->
     done = doit(tmp_path, "run", "dry_run=yes", "model=phi-3-mini", task)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
-    # No other is trained from nothing, and the plan is on paper.
-    assert {"train": "pika-tiny", "plan": "build.plan"}.get(task, "phi-3-mini") in done.stdout
+    # No other is trained from nothing, the plan is on paper, and certificates are of no model.
+    assert {"train": "pika-tiny", "plan": "build.plan", "certificates": "checkpoints/certificates"}.get(task, "phi-3-mini") in done.stdout
     assert sorted(folder.rglob("*")) == before
 
 
@@ -199,6 +199,12 @@ def test_the_embedded_model_is_never_cleaned_away() -> None:
         ("dry_run=perhaps", "dry_run=perhaps is neither yes nor no"),
         ("json=perhaps", "json=perhaps is neither yes nor no"),
         ("grpc_port=http", "grpc_port=http is not a port; give a number from 1 to 65535"),
+        ("address=0.0.0.0", "address=0.0.0.0 can be reached from other machines"),
+        ("insecure=perhaps", "insecure=perhaps is neither yes nor no"),
+        ("tls_certificate=server.pem", "tls_certificate= and tls_key= belong together"),
+        ("tls_key=key.pem", "tls_certificate= and tls_key= belong together"),
+        ("tls_clients=authority.pem", "tls_clients= says whose clients may come"),
+        ("admin_key_file=absent", "admin_key_file=absent cannot be read"),
         ("grpc_port=8000", "http_port=8000 is given twice; the three ports must differ"),
     ],
 )

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -49,6 +50,7 @@ def test_the_result_is_five_models_with_all_that_they_need(ready: Checkout) -> N
         "tagger/1/model.py",
         "tagger/1/task.toml",
         "tagger/1/engine.py",
+        "tagger/1/metrics.py",
         "tagger/1/tokenizer.json",
         "tagger/1/tokenizer_config.json",
         "tagger/1/one_pass/__init__.py",
@@ -118,12 +120,22 @@ def test_decoupled_goes_to_the_engine_and_to_whoever_calls_it(place: Checkout, d
     assert manifest.read(folder).settings["decoupled"] == ("yes" if decoupled else "no")
 
 
-def test_the_targets_slots_and_queue_go_to_the_engine(place: Checkout) -> None:
+def test_the_targets_slots_and_queues_go_to_engine_and_tagger(place: Checkout) -> None:
     with_tokenizer(place, tokenizers_for_tests.tokenizer_json("byte_level"))
-    repository.assemble(place.model, replace(place.target, generation_slots=7, max_queue_size=9), "codes")
-    parameters = config_of(place.model.folder / "triton-cpu" / "tensorrt_llm").parameters
+    repository.assemble(place.model, replace(place.target, generation_slots=7, max_queue_size=9, tagger_queue_size=11), "codes")
+    folder = place.model.folder / "triton-cpu"
+    assert config_of(folder / "tagger").dynamic_batching.default_queue_policy.max_queue_size == 11
+    parameters = config_of(folder / "tensorrt_llm").parameters
     found = {name: value.string_value for name, value in parameters.items()}
     assert found == {"tokens_per_block": "16", "generation_slots": "7", "max_queue_size": "9"}
+
+
+def test_the_cpu_engine_is_warmed_up_with_what_the_tagger_sends(ready: Checkout) -> None:
+    folder = assembled(ready) / "tensorrt_llm"
+    (request,) = config_of(folder).model_warmup
+    prompt = Prompt(Task.load(ready.model.task_file), TextCodec.load(folder.parent / "tagger" / "1" / "tokenizer.json"), 16)
+    raw = (folder / "warmup" / request.inputs["input_ids"].input_data_file).read_bytes()
+    assert np.frombuffer(raw, np.int32).tolist() == prompt.encode(prompt.task.examples[0].dialogue)
 
 
 @pytest.mark.parametrize("name", ["", "Codes", "letters"])

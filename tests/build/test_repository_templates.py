@@ -22,6 +22,7 @@ TAGGER_VALUES: dict[str, object] = {
     "tokens_per_block": 32,
     "strategy": "codes",
     "decoupled": "false",
+    "queue_size": 5,
 }
 TAGGER_INPUTS: Tensors = {name: ("STRING", [1]) for name in ("user_last_message", "pika_response", "pika_last_message", "strategy")}
 TAGGER_OPTIONAL = {"pika_last_message", "strategy"}
@@ -32,7 +33,11 @@ TAGGER_OUTPUTS: Tensors = {
     "celebrate_score": ("FP32", [1]),
 }
 
-ENGINE_VALUES: dict[str, object] = {"decoupled": "false", "parameters": 'parameters [ { key: "a" value: { string_value: "1" } } ]'}
+ENGINE_VALUES: dict[str, object] = {
+    "decoupled": "false",
+    "warmup": "",
+    "parameters": 'parameters [ { key: "a" value: { string_value: "1" } } ]',
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +81,17 @@ def test_the_tagger_is_a_python_model_with_a_batch_dimension(tagger: model_confi
     }
 
 
+def test_a_full_queue_refuses_and_requests_are_not_joined(tagger: model_config_pb2.ModelConfig) -> None:
+    policy = tagger.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (5, 0)
+    assert list(tagger.dynamic_batching.preferred_batch_size) == [1]
+    assert tagger.dynamic_batching.max_queue_delay_microseconds == 0
+
+
 def test_an_engine_in_python_takes_all_that_the_tagger_sends(engine: model_config_pb2.ModelConfig) -> None:
     source = (ROOT / "model_repository" / "tagger" / "1" / "engine.py").read_text()
     sent = set(re.findall(r'"(\w+)"', source)) & tensors(engine.input).keys()
-    flags = {"return_generation_logits", "exclude_input_in_output"}
+    flags = {"return_generation_logits", "exclude_input_in_output", "return_perf_metrics"}
     assert sent == {"input_ids", "input_lengths", "request_output_len", "end_id", *flags}
 
 

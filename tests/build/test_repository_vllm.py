@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
@@ -13,6 +14,7 @@ from build import manifest, repository, serve, settings
 from build.contract import MODELS
 from build.errors import ManifestError, PromptError, ServerError
 from build.verify_contract import declared
+from one_pass import Prompt, Task, TextCodec
 from tests.support import tokenizers_for_tests
 from tests.support.checkout import Checkout
 
@@ -57,6 +59,15 @@ def test_the_checkpoint_is_linked_and_the_code_is_whole(ready: Checkout) -> None
 def test_the_engine_has_all_tensors_of_the_contract(ready: Checkout) -> None:
     found = declared(config_of(assembled(ready) / "tensorrt_llm"))
     assert found == MODELS["tensorrt_llm"]
+
+
+def test_it_is_warmed_up_with_the_prefix(ready: Checkout) -> None:
+    folder = assembled(ready) / "tensorrt_llm"
+    (request,) = config_of(folder).model_warmup
+    raw = (folder / "warmup" / request.inputs["input_ids"].input_data_file).read_bytes()
+    codec = TextCodec.load(folder.parent / "tagger" / "1" / "tokenizer.json")
+    prefix = Prompt(Task.load(ready.model.task_file), codec, VLLM.tokens_per_block).prefix_ids
+    assert np.frombuffer(raw, np.int32)[: len(prefix)].tolist() == list(prefix)
 
 
 def test_vllm_is_given_what_the_target_says(ready: Checkout) -> None:

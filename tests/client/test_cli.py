@@ -37,7 +37,7 @@ def test_two_lines_are_tagged_without_naming_a_command(server: FakeTriton, capsy
     assert server.requests[-1].texts == {"user_last_message": CHILD, "pika_response": PIKA}
     shown = capsys.readouterr().out
     assert shown.startswith("proud   celebrate: yes   confidence 0.88   ")
-    assert shown.endswith(" ms\n")
+    assert shown.endswith(" ms with connecting\n")
 
 
 def test_json_prints_what_robots_exchange(server: FakeTriton, capsys: pytest.CaptureFixture[str]) -> None:

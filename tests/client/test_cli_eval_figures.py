@@ -96,7 +96,7 @@ def test_figures_hold_celebrations_at_other_thresholds(evaluation: Evaluation) -
 
 
 def test_failed_requests_are_missed_and_have_no_confidence(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels
+    assert tagger.server_info().labels
     server.fail_with("INTERNAL", "broken")
     rows = [Row(1, None, {"user_last_message": "a", "pika_response": "b"}, ("calm", "sad"), True, None)]
     figures = _evaluate.figures_of(list(_outcomes.run(tagger, rows, 0.0, None))).json()

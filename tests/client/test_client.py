@@ -4,7 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pika_tagger import ClientClosedError, InvalidRequestError, InvalidSettingError, TaggerClient, TaggerTimeoutError
+from pika_tagger import ClientClosedError, Dialogue, InvalidRequestError, InvalidSettingError, TaggerClient, TaggerTimeoutError
+from tests.client.fake_server import FakeServer
+from tests.client.twins import Make
 from tests.support.fake_triton import LABELS, FakeTriton, Reply, Request, free_port, reply_with
 
 
@@ -25,7 +27,7 @@ def test_celebrate_is_false_for_no(server: FakeTriton, tagger: TaggerClient) -> 
 
 
 def test_text_arrives_as_it_was_said(server: FakeTriton, tagger: TaggerClient) -> None:
-    said = {
+    said: Dialogue = {
         "user_last_message": "Dạ, con voi ăn cỏ ạ. 🐘\n",
         "pika_response": "Đúng rồi, con giỏi lắm!",
         "pika_last_message": "Voi ăn gì?\0",
@@ -58,7 +60,7 @@ def test_a_lone_surrogate_is_sent_as_a_question_mark(server: FakeTriton, tagger:
 @pytest.mark.parametrize("wrong", [None, 7, b"bytes"])
 def test_a_text_of_another_type_is_refused_before_it_is_sent(server: FakeTriton, tagger: TaggerClient, wrong: object) -> None:
     with pytest.raises(InvalidRequestError, match=f"pika_response is of type {type(wrong).__name__}: give a str"):
-        tagger.tag(user_last_message="a", pika_response=wrong)  # type: ignore[arg-type]
+        tagger.tag(user_last_message="a", pika_response=wrong)  # type: ignore[call-overload]
     assert server.requests == []
 
 
@@ -80,21 +82,19 @@ def test_no_strategy_is_sent_unless_one_is_given(server: FakeTriton, tagger: Tag
 @pytest.mark.parametrize("wrong", [7, b"codes", ("codes",)])
 def test_a_strategy_of_another_type_is_refused_before_it_is_sent(server: FakeTriton, tagger: TaggerClient, wrong: object) -> None:
     with pytest.raises(InvalidRequestError, match=f"strategy is of type {type(wrong).__name__}: give a str, or None"):
-        tagger.tag(user_last_message="a", pika_response="b", strategy=wrong)  # type: ignore[arg-type]
+        tagger.tag(user_last_message="a", pika_response="b", strategy=wrong)  # type: ignore[call-overload]
     assert server.requests == []
 
 
 def test_labels_come_from_the_model_configuration_and_are_asked_for_once(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels == LABELS
     for _ in range(3):
-        tagger.tag(user_last_message="a", pika_response="b")
-    assert tagger.labels == LABELS
+        assert tuple(tagger.tag(user_last_message="a", pika_response="b").emotion_scores) == LABELS
     assert server.config_requests == 1
 
 
 def test_spaces_around_labels_do_not_matter(server: FakeTriton, tagger: TaggerClient) -> None:
     server.labels = ("happy", " sad ")
-    assert tagger.labels == ("happy", "sad")
+    assert tagger.server_info().labels == ("happy", "sad")
 
 
 def test_a_server_restarted_with_other_labels_is_understood(server: FakeTriton, tagger: TaggerClient) -> None:
@@ -104,9 +104,9 @@ def test_a_server_restarted_with_other_labels_is_understood(server: FakeTriton, 
     assert dict(tagger.tag(user_last_message="a", pika_response="b").emotion_scores) == {"yay": 0.25, "nay": 0.75}
 
 
-def test_another_model_can_be_asked(server: FakeTriton) -> None:
+def test_another_model_can_be_asked(make: Make, server: FakeTriton) -> None:
     server.model_name = "tagger_candidate"
-    with TaggerClient(server.url, model_name="tagger_candidate") as tagger:
+    with make(server.url, model_name="tagger_candidate") as tagger:
         assert tagger.tag(user_last_message="a", pika_response="b").emotion_name == "proud"
 
 
@@ -132,16 +132,17 @@ def test_threads_share_a_client_and_each_gets_its_own_answer(server: FakeTriton,
     assert right == [True] * 400
 
 
-def test_a_closed_client_says_so(server: FakeTriton) -> None:
-    with TaggerClient(server.url) as tagger:
+def test_a_closed_client_says_so(make: Make, server: FakeTriton) -> None:
+    with make(server.url) as tagger:
         tagger.health()
-    tagger.close()
-    with pytest.raises(ClientClosedError, match="make a new TaggerClient"):
-        tagger.tag(user_last_message="a", pika_response="b")
+        tagger.close()
+        tagger.close()
+        with pytest.raises(ClientClosedError, match=r"make a new \w*TaggerClient"):
+            tagger.tag(user_last_message="a", pika_response="b")
 
 
 def test_closing_ends_calls_of_other_threads(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels
+    assert tagger.server_info().labels
     server.delay_s = 60
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(tagger.health)
@@ -152,46 +153,46 @@ def test_closing_ends_calls_of_other_threads(server: FakeTriton, tagger: TaggerC
             call.result()
 
 
-def test_a_client_can_be_made_before_its_server(server: FakeTriton) -> None:
-    TaggerClient(f"127.0.0.1:{free_port()}").close()
+def test_a_client_can_be_made_before_its_server(make: Make, server: FakeTriton) -> None:
+    make(f"127.0.0.1:{free_port()}").close()
 
 
-def test_a_client_connects_again_to_a_restarted_server() -> None:
-    with FakeTriton() as first:
+def test_a_client_connects_again_to_a_restarted_server(make: Make) -> None:
+    with FakeServer() as first:
         port = first.port
-        tagger = TaggerClient(first.url, timeout_s=5.0)
+        tagger = make(first.url, timeout_s=5.0)
         tagger.health()
-    with tagger, FakeTriton(port):
+    with tagger, FakeServer(port):
         assert tagger.wait_until_ready(10).emotion_name == "proud"
 
 
 @pytest.mark.parametrize("url", ["", "gpu-box", "http://gpu-box:8000", "gpu-box:8001/v2", ":8001", "gpu box:8001", "gpu-box:port"])
-def test_a_url_that_cannot_work_is_refused_at_once(url: str) -> None:
+def test_a_url_that_cannot_work_is_refused_at_once(make: Make, url: str) -> None:
     with pytest.raises(InvalidSettingError, match=r"give HOST:PORT .* for example localhost:8001"):
-        TaggerClient(url)
+        make(url)
 
 
 @pytest.mark.parametrize("url", ["localhost:8001", "192.168.1.5:8001", "[::1]:8001", "dns:///tagger.pika.svc:8001"])
-def test_usual_forms_of_urls_are_taken(url: str) -> None:
-    TaggerClient(url).close()
+def test_usual_forms_of_urls_are_taken(make: Make, url: str) -> None:
+    make(url).close()
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("nan"), float("inf"), "1"])
-def test_a_timeout_that_cannot_work_is_refused_at_once(timeout_s: float) -> None:
-    with pytest.raises(InvalidSettingError, match=r"timeout_s is .* give a number of seconds above 0"):
-        TaggerClient(timeout_s=timeout_s)
+def test_a_timeout_that_cannot_work_is_refused_at_once(make: Make, timeout_s: float) -> None:
+    with pytest.raises(InvalidSettingError, match=r"timeout_s is .* give a number of seconds, above 0"):
+        make(timeout_s=timeout_s)
 
 
-def test_a_client_shows_its_settings() -> None:
-    with TaggerClient("gpu-box:8001", timeout_s=0.5) as tagger:
-        assert repr(tagger) == "TaggerClient('gpu-box:8001', timeout_s=0.5, model_name='tagger')"
+def test_a_client_shows_its_settings(make: Make) -> None:
+    with make("gpu-box:8001", timeout_s=0.5) as tagger:
+        assert repr(tagger).endswith("TaggerClient('gpu-box:8001', budget_ms=inf, timeout_s=0.5, model_name='tagger')")
 
 
-def test_waiting_ends_when_a_late_server_answers() -> None:
+def test_waiting_ends_when_a_late_server_answers(make: Make) -> None:
     port = free_port()
-    late = FakeTriton(port)
+    late = FakeServer(port)
     timer = threading.Timer(0.4, late.__enter__)
-    with TaggerClient(f"127.0.0.1:{port}") as tagger:
+    with make(f"127.0.0.1:{port}") as tagger:
         timer.start()
         assert tagger.wait_until_ready(20).emotion_name == "proud"
     late.__exit__(None, None, None)
@@ -204,7 +205,7 @@ def test_waiting_outlasts_a_server_that_is_up_but_fails_at_first(server: FakeTri
 
 
 def test_waiting_in_vain_names_the_last_error(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels
+    assert tagger.server_info().labels
     server.fail_with("INTERNAL", "Stub process 'tagger_0_0' is not healthy.")
     with pytest.raises(TaggerTimeoutError, match=r"not ready after 0\.5 s; .* Stub process 'tagger_0_0' is not healthy") as caught:
         tagger.wait_until_ready(0.5)
@@ -212,7 +213,7 @@ def test_waiting_in_vain_names_the_last_error(server: FakeTriton, tagger: Tagger
 
 
 def test_waiting_for_a_server_that_hangs_ends_in_time(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels
+    assert tagger.server_info().labels
     server.delay_s = 60
     with pytest.raises(TaggerTimeoutError, match=r"not ready after 0\.5 s; the last attempt: no answer .* within 0\.5 s"):
         tagger.wait_until_ready(0.5)

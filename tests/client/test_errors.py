@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pika_tagger import (
+    AccessDeniedError,
     InvalidRequestError,
     ServerBusyError,
     ServerError,
@@ -17,6 +18,7 @@ from pika_tagger import (
     TaggerError,
     TaggerTimeoutError,
 )
+from tests.client.twins import Make
 from tests.support.fake_triton import FakeTriton, Reply, add_output, float_tensor, free_port, string_tensor
 
 CHILD = "Tớ tên là Nguyễn Văn An, nhà ở phố Huế"
@@ -37,12 +39,26 @@ def tag(tagger: TaggerClient) -> None:
         ("UNAVAILABLE", "Server is stopping", TaggerConnectionError, "Server is stopping.*start the server"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", TaggerTimeoutError, "check the server's load"),
         ("NOT_FOUND", "Request for unknown model: 'tagger' is not found", ServerError, "check model_name"),
+        (
+            "NOT_FOUND",
+            "Request for unknown model: 'tagger' has no available versions",
+            TaggerConnectionError,
+            "not ready.*start the server",
+        ),
+        ("INTERNAL", "Model tensorrt_llm - Error when running inference: Server not ready", TaggerConnectionError, "start the server"),
         ("UNIMPLEMENTED", "", ServerError, "check the url"),
         ("INTERNAL", "Stub process 'tagger_0_0' is not healthy.", ServerError, "is not healthy.*see the server's log"),
         ("RESOURCE_EXHAUSTED", "too many streams", ServerError, "see the server's log"),
-        ("CANCELLED", "", ServerError, "see the server's log"),
+        ("CANCELLED", "", TaggerConnectionError, "start the server"),
         ("UNKNOWN", "bad things", ServerError, "see the server's log"),
-        ("PERMISSION_DENIED", "", ServerError, "see the server's log"),
+        ("PERMISSION_DENIED", "", AccessDeniedError, "as metadata"),
+        ("UNAUTHENTICATED", "no token", AccessDeniedError, "no token.*as metadata"),
+        (
+            "UNAVAILABLE",
+            "This protocol is restricted, expecting header 'triton-grpc-protocol-admin-key'",
+            AccessDeniedError,
+            '"triton-grpc-protocol-KEY": "VALUE"',
+        ),
     ],
 )
 def test_each_status_has_its_error_with_advice(
@@ -55,17 +71,17 @@ def test_each_status_has_its_error_with_advice(
     assert caught.value.status == status
 
 
-def test_a_call_ends_with_its_deadline(server: FakeTriton) -> None:
-    with TaggerClient(server.url, timeout_s=0.5) as tagger:
-        assert tagger.labels
+def test_a_call_ends_with_its_deadline(make: Make, server: FakeTriton) -> None:
+    with make(server.url, timeout_s=0.5) as tagger:
+        assert tagger.server_info().labels
         server.delay_s = 60
         with pytest.raises(TaggerTimeoutError, match=r"no answer from model 'tagger' at .* within 0\.5 s"):
             tag(tagger)
 
 
-def test_a_client_is_of_use_after_a_timeout(server: FakeTriton) -> None:
-    with TaggerClient(server.url, timeout_s=0.5) as tagger:
-        assert tagger.labels
+def test_a_client_is_of_use_after_a_timeout(make: Make, server: FakeTriton) -> None:
+    with make(server.url, timeout_s=0.5) as tagger:
+        assert tagger.server_info().labels
         server.delay_s = 60
         with pytest.raises(TaggerTimeoutError):
             tag(tagger)
@@ -73,15 +89,15 @@ def test_a_client_is_of_use_after_a_timeout(server: FakeTriton) -> None:
         assert tagger.wait_until_ready(20).emotion_name == "proud"
 
 
-def test_nobody_listening_is_a_connection_error() -> None:
-    with TaggerClient(f"127.0.0.1:{free_port()}") as tagger, pytest.raises(TaggerConnectionError, match="start the server") as caught:
+def test_nobody_listening_is_a_connection_error(make: Make) -> None:
+    with make(f"127.0.0.1:{free_port()}") as tagger, pytest.raises(TaggerConnectionError, match="start the server") as caught:
         tag(tagger)
     assert caught.value.status == "UNAVAILABLE"
 
 
-def test_a_model_that_is_not_there_is_named(server: FakeTriton) -> None:
+def test_a_model_that_is_not_there_is_named(make: Make, server: FakeTriton) -> None:
     with (
-        TaggerClient(server.url, model_name="tager") as tagger,
+        make(server.url, model_name="tager") as tagger,
         pytest.raises(ServerError, match=r"no model 'tager' at .* check model_name"),
     ):
         tag(tagger)
@@ -184,7 +200,8 @@ def test_a_server_that_quotes_the_dialogue_is_not_repeated(
     with caplog.at_level(logging.DEBUG), pytest.raises(TaggerError, match="is not repeated here") as caught:
         tag(tagger)
     assert_private(caught.value)
-    assert caplog.records == []
+    shown = caplog.text.casefold()
+    assert not any(part.casefold() in shown for said in (CHILD, PIKA, BEFORE) for part in (said[:12], ascii(said)[1:13]))
 
 
 @pytest.mark.parametrize("quote", [str, ascii, json.dumps, lambda text: repr(text.encode())])

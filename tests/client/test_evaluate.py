@@ -54,7 +54,7 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 
 def test_a_run_in_which_nothing_succeeds_has_no_latencies(server: FakeTriton, tagger: TaggerClient) -> None:
-    assert tagger.labels
+    assert tagger.server_info().labels
     server.fail_with("INTERNAL", "broken")
     rows = [Row(1, None, {"user_last_message": "a", "pika_response": "b"}, ("calm",), False, None)]
     outcomes = list(_outcomes.run(tagger, rows, 0.0, None))

@@ -13,16 +13,23 @@ import pika_tagger
 
 def test_public_names_are_these_and_no_others() -> None:
     assert pika_tagger.__all__ == [
+        "AccessDeniedError",
+        "AsyncTaggerClient",
         "ClientClosedError",
+        "Counts",
+        "Dialogue",
         "InvalidRequestError",
         "InvalidSettingError",
         "ServerBusyError",
         "ServerError",
+        "ServerInfo",
         "Tag",
         "TaggerClient",
         "TaggerConnectionError",
         "TaggerError",
         "TaggerTimeoutError",
+        "Tls",
+        "VersionWarning",
     ]
     assert all(hasattr(pika_tagger, name) for name in pika_tagger.__all__)
 

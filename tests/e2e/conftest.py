@@ -1,6 +1,8 @@
 """The whole pipeline, built once, and the real tritonserver on free ports."""
 
 import json
+import math
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,8 @@ from pika_tagger import TaggerClient
 
 MODEL = settings.model("pika-tiny")
 EVALUATION = ROOT / "tests" / "data" / "eval_dialogues.jsonl"
+
+slow = pytest.mark.skipif("PIKA_SLOW_TESTS" not in os.environ, reason="only with PIKA_SLOW_TESTS=1")
 
 
 def doit(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -52,7 +56,7 @@ def server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="session")
 def client(server: Server) -> Iterator[TaggerClient]:
-    with TaggerClient(server.url, timeout_s=10.0) as tagger:
+    with TaggerClient(server.url, timeout_s=10.0, budget_ms=math.inf, on_failure="raise") as tagger:
         yield tagger
 
 

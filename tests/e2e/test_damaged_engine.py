@@ -1,6 +1,7 @@
 """What callers of `tagger` see when the engine fails or talks nonsense: an error of their own, and nobody else's."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,13 @@ from one_pass import Prompt
 from pika_tagger import TaggerClient
 from tests.e2e.conftest import serving_changed
 from tests.e2e.test_tagger_model import infer
+from tests.support import endpoint
 
 pytestmark = pytest.mark.e2e
 
 WORDS = {"nan": "quokka", "failure": "axolotl", "babble": "zanzibar"}
+BUG = "kakapo"
+"""A word that the tagger itself stumbles over, with an error that quotes it."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,10 @@ def damaged(repository: Path, prompt: Prompt, tmp_path_factory: pytest.TempPathF
         assert "self._engine = CpuEngine(" in source
         source = source.replace("self._engine = CpuEngine(", "self._engine = DamagedEngine(")
         (engine / "model.py").write_text(source.replace("\nfrom cpu_engine", "\nfrom damaged_engine import DamagedEngine\nfrom cpu_engine"))
+        text = copy / "tagger" / "1" / "one_pass" / "text.py"
+        source, begin = text.read_text(), "        one_line = "
+        assert source.count(begin) == 1
+        text.write_text(source.replace(begin, f'        if "{BUG}" in text:\n            raise KeyError(text)\n{begin}'))
 
     with serving_changed(repository, tmp_path_factory.mktemp("damaged"), damage) as server:
         yield server
@@ -59,8 +67,32 @@ def test_a_fault_of_the_engine_is_an_internal_error_without_any_words(damaged: S
     assert WORDS[fault] not in str(caught.value)
 
 
+def test_a_bug_of_the_tagger_is_told_by_its_place_and_not_by_its_words(damaged: Server) -> None:
+    with pytest.raises(InferenceServerException) as caught:
+        infer(damaged, user_last_message=[b"hi", BUG.encode()], pika_response=[b"Hello!", b"Hello!"])
+    assert caught.value.status() == "StatusCode.INTERNAL"
+    assert re.fullmatch(r"row 2 of 2: KeyError in text\.py, line \d+: this is a fault of the tagger, report it", caught.value.message()), (
+        caught.value.message()
+    )
+
+
+def test_failures_are_counted_by_their_reason(damaged: Server) -> None:
+    before = endpoint.settled(damaged)
+    asked = [("nan", b"codes"), ("failure", b"words"), ("babble", b"json"), ("babble", b"json")]
+    for child, strategy in [*((WORDS[fault], strategy) for fault, strategy in asked), (BUG, b"codes"), ("hi", b"guess")]:
+        with pytest.raises(InferenceServerException):
+            infer(damaged, user_last_message=[b"hi", child.encode()], pika_response=[b"Hello!"] * 2, strategy=[b"codes", strategy])
+    grown = endpoint.growth(before, endpoint.settled(damaged))
+    failures = {"engine": 2, "invalid_answer": 2, "internal": 1, "invalid_request": 1}
+    assert {name: value for name, value in grown.items() if "tokens" not in name} == {
+        **{f'pika_tag_failures_total{{reason="{reason}"}}': number for reason, number in failures.items()},
+        "pika_invalid_answers_total": 2,
+    }
+    assert not [word for word in (*WORDS.values(), BUG) if word in endpoint.text(damaged)]
+
+
 def test_others_get_their_tags_meanwhile(damaged: Server, client: TaggerClient) -> None:
-    children = ["hello", *WORDS.values()] * 10
+    children = ["hello", *WORDS.values(), BUG] * 10
 
     def answer(child: str) -> str:
         try:
@@ -72,7 +104,7 @@ def test_others_get_their_tags_meanwhile(damaged: Server, client: TaggerClient) 
         found = list(pool.map(answer, children))
     honest = client.tag(user_last_message="hello", pika_response="Hello, my friend!").emotion_name
     tagged = client.tag(user_last_message=WORDS["babble"], pika_response="Hello, my friend!").emotion_name
-    assert found == [f"[[b'{honest}']]", "StatusCode.INTERNAL", "StatusCode.INTERNAL", f"[[b'{tagged}']]"] * 10
+    assert found == [f"[[b'{honest}']]", "StatusCode.INTERNAL", "StatusCode.INTERNAL", f"[[b'{tagged}']]", "StatusCode.INTERNAL"] * 10
 
 
 def test_the_log_has_no_dialogue_in_it(damaged: Server) -> None:
@@ -81,4 +113,4 @@ def test_the_log_has_no_dialogue_in_it(damaged: Server) -> None:
     assert damaged.log is not None
     log = damaged.log.read_text()
     assert "tensorrt_llm" in log
-    assert not [word for word in (*WORDS.values(), "Zzyzx") if word in log]
+    assert not [word for word in (*WORDS.values(), BUG, "Zzyzx") if word in log]

@@ -1,5 +1,6 @@
 """The three strategies through the real server: do they agree, does each answer, and what does a pass of `words` cost."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_the_servers_own_choice_is_a_setting_and_a_request_may_differ(words_serv
     dialogue = Dialogue("I helped my sister find her shoes.", "What a kind brother you are! I'm so proud of you.")
     codes, words = (dict(client.tag(**vars(dialogue), strategy=name).emotion_scores) for name in ("codes", "words"))
     assert codes != pytest.approx(words, abs=1e-3)
-    with TaggerClient(words_server.url, timeout_s=10.0) as other:
+    with TaggerClient(words_server.url, timeout_s=10.0, budget_ms=math.inf, on_failure="raise") as other:
         assert other.tag(**vars(dialogue)).emotion_scores == pytest.approx(words, abs=1e-4)
         assert other.tag(**vars(dialogue), strategy="codes").emotion_scores == pytest.approx(codes, abs=1e-4)
 

@@ -1,5 +1,6 @@
 """A repository assembled with decoupled=yes: tokens as they come, one final response each, and the tagger none the wiser."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,7 +132,7 @@ def test_a_decoupled_engine_can_only_be_called_through_a_stream(decoupled: Serve
 @pytest.mark.parametrize("strategy", ["codes", "words", "json"])
 def test_tags_are_those_of_the_other_repository(client: TaggerClient, decoupled: Server, strategy: str) -> None:
     dialogue = {"user_last_message": "2+2=4", "pika_response": "Chính xác! Cậu giỏi quá!"}
-    with TaggerClient(decoupled.url, timeout_s=10.0) as other:
+    with TaggerClient(decoupled.url, timeout_s=10.0, budget_ms=math.inf, on_failure="raise") as other:
         found, expected = (tagger.tag(**dialogue, strategy=strategy) for tagger in (other, client))
     assert found.json() == expected.json()
     assert found.emotion_scores == pytest.approx(expected.emotion_scores, abs=1e-4)

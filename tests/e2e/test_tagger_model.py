@@ -8,8 +8,8 @@ import pytest
 from tritonclient.grpc import InferenceServerClient, InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
-from build import triton
 from build.serve import Server
+from build.server_options import LOOPBACK
 from one_pass import Task
 from tests.e2e.conftest import MODEL
 
@@ -51,7 +51,20 @@ def test_rows_of_a_batch_may_be_asked_in_different_ways(server: Server) -> None:
     ("fields", "message"),
     [
         ({"user_last_message": [b"\xff\xfe"], "pika_response": [b"ok"]}, "user_last_message is not valid UTF-8"),
-        ({"user_last_message": [b"a", b"b"], "pika_response": [b"ok", b""]}, "pika_response is blank"),
+        ({"user_last_message": [b"a", b"b"], "pika_response": [b"ok", b""]}, r"\] row 2 of 2: pika_response is blank"),
+        (
+            {"user_last_message": [b"a", b"\xff", b""], "pika_response": [b"ok", b"ok", b""]},
+            r"\] row 2 of 3: user_last_message is not valid UTF-8",
+        ),
+        ({"user_last_message": [b"a"], "pika_response": [b" "]}, r"\] pika_response is blank"),
+        (
+            {"user_last_message": [b"a"] * 3, "pika_response": [b"ok", b"ok", b"a b " * 97]},
+            r"\] row 3 of 3: pika_response has 194 tokens; the limit is 192",
+        ),
+        (
+            {"user_last_message": [b"a"] * 2, "pika_response": [b"ok"] * 2, "strategy": [b"codes", b"Codes"]},
+            r"\] row 2 of 2: strategy is none",
+        ),
         ({"user_last_message": [b"a"] * 17, "pika_response": [b"ok"] * 17}, "batch-size must be <= 16"),
         ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b"guess"]}, "give one of codes, words, json"),
         ({"user_last_message": [b"a"], "pika_response": [b"ok"], "strategy": [b""]}, "give one of codes, words, json"),
@@ -67,7 +80,7 @@ def test_bad_requests_are_invalid_arguments(server: Server, fields: dict[str, li
 
 def test_plain_http_works(server: Server) -> None:
     body = json.dumps({"user_last_message": "2+2=4", "pika_response": "Chính xác! Cậu giỏi quá!"}).encode()
-    url = f"http://{triton.LOOPBACK}:{server.ports.http_port}/v2/models/tagger/generate"
+    url = f"http://{LOOPBACK}:{server.ports.http_port}/v2/models/tagger/generate"
     with urllib.request.urlopen(url, body) as response:
         answer = json.load(response)
     assert answer["emotion_name"] in ("proud", "thats_right")

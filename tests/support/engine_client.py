@@ -63,9 +63,9 @@ def generate(server: Server, ids: list[int], n_new: int, **more: npt.NDArray[Any
 class Pending:
     """A request that is under way."""
 
-    def __init__(self, triton: InferenceServerClient, arrays: Arrays, request_id: str) -> None:
+    def __init__(self, triton: InferenceServerClient, arrays: Arrays, request_id: str, model: str = "tensorrt_llm") -> None:
         self._future: Future[Arrays] = Future()
-        self.call = triton.async_infer("tensorrt_llm", tensors(arrays), self._done, request_id=request_id)
+        self.call = triton.async_infer(model, tensors(arrays), self._done, request_id=request_id)
 
     def _done(self, result: Any, error: InferenceServerException | None) -> None:
         if error is None:

@@ -8,6 +8,7 @@ assembled model repository.
 
 from one_pass.answer import AnswerError, Engine, Strategy, Tag
 from one_pass.codes import CodeTable
+from one_pass.json_answer import InvalidJsonError
 from one_pass.prompt import NO_LIMITS, InvalidDialogueError, Limits, Prompt
 from one_pass.strategies import STRATEGIES, make_strategies
 from one_pass.task import FLAG_WORDS, Dialogue, Task, TaskError
@@ -22,6 +23,7 @@ __all__ = [
     "Dialogue",
     "Engine",
     "InvalidDialogueError",
+    "InvalidJsonError",
     "Limits",
     "Prompt",
     "Strategy",

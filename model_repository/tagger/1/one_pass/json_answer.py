@@ -12,12 +12,16 @@ import numpy as np
 
 from one_pass.answer import AnswerError, Engine, Tag
 from one_pass.prompt import Prompt
-from one_pass.task import EMOTION_FIELD, FLAG_WORDS
+from one_pass.task import EMOTION_FIELD, FLAG_WORDS, Task
 
 OPENING = '{"'
 SLACK_TOKENS = 8
 """More than the longest answer in its plainest form, for white space or another way of splitting words."""
 _INVALID = "the model did not answer with the JSON that was asked for: ask with strategy codes or words, which always have an answer"
+
+
+class InvalidJsonError(AnswerError):
+    """The model wrote something else than the JSON that was asked for."""
 
 
 class JsonAnswer:
@@ -45,16 +49,30 @@ class JsonAnswer:
         return Tag(label, flag, scores, float(flag))
 
     def _read(self, ids: list[int]) -> tuple[str, bool]:
-        """Label and flag of exactly the two fields, with values that exist; anything else is refused."""
-        fields = {EMOTION_FIELD: self._task.label_names, self._task.flag_name: FLAG_WORDS}
         if not self._codec.marker_ids.isdisjoint(ids):  # decoding would pass over them
-            raise AnswerError(_INVALID)
-        try:
-            # Decoded as a whole, because a tokenizer may treat the start of a text unlike the rest.
-            pairs = json.loads(self._codec.decode(self._opening_ids + ids), object_pairs_hook=tuple)
-        except ValueError:
-            raise AnswerError(_INVALID) from None
-        if sorted(name for name, _ in pairs) != sorted(fields) or any(value not in fields[name] for name, value in pairs):
-            raise AnswerError(_INVALID)
-        found = dict(pairs)
-        return found[EMOTION_FIELD], found[self._task.flag_name] == FLAG_WORDS[True]
+            raise InvalidJsonError(_INVALID)
+        # Decoded as a whole, because a tokenizer may treat the start of a text unlike the rest.
+        return read(self._codec.decode(self._opening_ids + ids), self._task)
+
+
+def read(text: str, task: Task) -> tuple[str, bool]:
+    """Label and flag of exactly the two fields, with values that exist.
+
+    Raises:
+        InvalidJsonError: it is anything else; the message has nothing of the text.
+    """
+    fields = {EMOTION_FIELD: task.label_names, task.flag_name: FLAG_WORDS}
+    try:
+        found = json.loads(text, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError):
+        raise InvalidJsonError(_INVALID) from None
+    if not isinstance(found, dict) or found.keys() != fields.keys() or any(found[name] not in fields[name] for name in fields):
+        raise InvalidJsonError(_INVALID)
+    return found[EMOTION_FIELD], found[task.flag_name] == FLAG_WORDS[True]
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a field is there twice")
+    return found

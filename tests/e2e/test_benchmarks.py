@@ -1,0 +1,46 @@
+"""The benchmarks measure what they say. PIKA_PERF_ANALYZER=1 also downloads NVIDIA's perf_analyzer and runs it."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks import overhead, perf_analyzer
+from build.evaluate import DIALOGUES
+from build.serve import Server
+from one_pass import Dialogue
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, str]]:
+    return [json.loads(line) for line in DIALOGUES.read_text(encoding="utf-8").splitlines()][: overhead.BLOCK_ROUNDS]
+
+
+def test_the_parts_of_a_tag_lie_in_one_another_and_add_up(server: Server, repository: Path, rows: list[dict[str, str]]) -> None:
+    dialogues = [Dialogue(row["user_last_message"], row["pika_response"]) for row in rows]
+    taken_ms, parts_ms = overhead.measure(server, repository, dialogues, blocks=2, gap_s=0.0)
+    assert {len(times_ms) for times_ms in taken_ms.values()} == {2 * overhead.BLOCK_ROUNDS}
+    for block in range(2):
+        tags_ms = taken_ms[overhead.TAG][block * overhead.BLOCK_ROUNDS :][: overhead.BLOCK_ROUNDS]
+        assert sum(part_ms[block] for part_ms in parts_ms.values()) == pytest.approx(sum(tags_ms) / overhead.BLOCK_ROUNDS)
+        # What the server counted lies within the call that the benchmark timed, and the engine model's part within the tagger's.
+        inside = [
+            part_ms[block] for part, part_ms in parts_ms.items() if part.startswith(("tagger: queue", "tagger: prompt", "engine model: q"))
+        ]
+        assert min(inside) > 0
+        assert parts_ms["gRPC: an empty call"][block] + parts_ms["gRPC: a tag's call above an empty one"][block] > 0
+        assert parts_ms["tagger: prompt and reading"][block] + parts_ms["tagger: to the engine model and back"][block] > 0
+
+
+@pytest.mark.skipif("PIKA_PERF_ANALYZER" not in os.environ, reason="downloads perf_analyzer: set PIKA_PERF_ANALYZER=1")
+def test_perf_analyzer_runs_against_tagger_and_ensemble(server: Server, rows: list[dict[str, str]], tmp_path: Path) -> None:
+    binary = perf_analyzer.install(tmp_path / "tool")
+    assert perf_analyzer.install(tmp_path / "tool") == binary
+    for model, inputs in (("tagger", perf_analyzer.tagger_rows(rows)), ("ensemble", perf_analyzer.ensemble_rows(rows))):
+        per_s, *latencies_us = perf_analyzer.measure(binary, server, model, inputs, concurrency=2, requests=40)
+        assert per_s > 0
+        assert latencies_us == sorted(latencies_us)
+        assert latencies_us[0] > 0
