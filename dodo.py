@@ -10,7 +10,8 @@
 
 Settings are given as name=value before the task: model, target, gpu, dry_run, json, grpc_port, http_port, metrics_port; for serve address,
 insecure, tls_certificate, tls_key, tls_clients and admin_key_file; for evaluate data and limits; for bench data and endpoint; for finetune
-data and steps. source, revision, awq_source, layout, strategy and decoupled are remembered in the manifest of what they made.
+data and steps; for playground playground_port, prompt and save. source, revision, awq_source, layout, strategy and decoupled are remembered
+in the manifest of what they made.
 The work is in build/, one module a stage. A stage depends on the manifests before it, never on weights.
 """
 
@@ -228,6 +229,13 @@ def task_certificates() -> dict[str, Any]:
 def task_demo() -> dict[str, Any]:
     """build what is missing, serve it, tag sample dialogues, print a table, stop the server"""
     return command_task(lambda: demo.demo(MODEL, TARGET, PORTS), f"tritonserver over {REPOSITORY} on {PORTS}, then a table of tags")
+
+
+def task_playground() -> dict[str, Any]:
+    """serve a page for prompt work on 127.0.0.1, over a running server; prompt=FILE, save=FILE"""
+    given = {"--port": get_var("playground_port", None), "--prompt": get_var("prompt", None), "--save": get_var("save", None)}
+    options = [word for name, value in given.items() if value is not None for word in (name, value)]
+    return program("build.playground", "--model", MODEL.name, "--target", TARGET.name, "--grpc-port", str(PORTS.grpc_port), *options)
 
 
 def task_evaluate() -> dict[str, Any]:

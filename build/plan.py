@@ -6,13 +6,14 @@ here, and a test compares. What is assumed is in `build.roofline`; here it is on
 
 import argparse
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from build import ROOT, roofline, settings, trtllm_build
 from build.gpu_specs import KNOWN, GpuSpec
 from build.model_size import FORMATS, PHI_3_MINI, Format, engine_memory
+from build.page import MadePart, markdown
 from build.roofline import FLOOR, Workload
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "plan.md"
 PICTURE = ROOT / "docs" / "pictures" / "plan.png"
-BEGIN, END = "<!-- made by `python -m build.plan --write` -->", "<!-- end -->"
+PART = MadePart(PAGE, "python -m build.plan --write")
 BUDGETS_MS = (25, 50)
 SHAPE = PHI_3_MINI
 _TIMES = ("prefill", "next token", "codes", "words", "json", "codes, cold")
@@ -31,7 +32,7 @@ _HEADINGS = ("GPU", "weights", "turn", *_TIMES, *_WITHIN, *(f"turn {within}" for
 def table(gpus: Sequence[GpuSpec], workload: Workload) -> str:
     """One row for each GPU and each number format that it can run; times in ms, floor and expected."""
     rows = [_row(gpu, format, workload) for gpu in gpus for format in FORMATS.values() if roofline.supports(gpu, format)]
-    return _markdown(_HEADINGS, rows)
+    return markdown(_HEADINGS, rows)
 
 
 def comparison() -> str:
@@ -45,7 +46,7 @@ def comparison() -> str:
         )
         used = "calculated from it" if tokens in (1, roofline.JSON_TOKENS) else "not used: a test"
         rows.append((str(tokens), f"{ms:.0f}", f"{floor_ms:.1f}", f"{ms / floor_ms:.0f} x", f"{expected_ms:.1f}", used))
-    text = _markdown(("tokens", "measured ms", "floor ms", "measured / floor", "expected ms", "the software's share"), rows)
+    text = markdown(("tokens", "measured ms", "floor ms", "measured / floor", "expected ms", "the software's share"), rows)
     return f"{text}\n\nSoftware, calculated: {software.pass_ms:.1f} ms for each pass and {software.request_ms:.1f} ms for each request."
 
 
@@ -76,15 +77,13 @@ def picture(gpus: Sequence[GpuSpec], workload: Workload) -> "Figure":
 def write_page() -> None:
     """Bring docs/plan.md and its picture up to date."""
     gpus, workload = KNOWN, Workload()
-    before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{made(gpus, workload)}{after}", encoding="utf-8")
+    PART.write(made(gpus, workload))
     picture(gpus, workload).savefig(PICTURE, dpi=100, metadata={"Software": None})
 
 
 def made(gpus: Sequence[GpuSpec], workload: Workload) -> str:
     """The part of the page that is made here."""
-    return f"{BEGIN}\n{table(gpus, workload)}\n\n## Against what was measured\n\n{comparison()}\n{END}"
+    return f"{table(gpus, workload)}\n\n## Against what was measured\n\n{comparison()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -163,16 +162,6 @@ def _with_turn(workload: Workload, turn_tokens: int) -> Workload:
 
 def _range(low: float, high: float) -> str:
     return f"{low:.1f} to {high:.1f}"
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
-
-    def lines() -> Iterator[str]:
-        for row in (headings, ["-" * width for width in widths], *rows):
-            yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-
-    return "\n".join(lines())
 
 
 if __name__ == "__main__":

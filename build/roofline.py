@@ -110,16 +110,16 @@ def supports(gpu: GpuSpec, format: Format) -> bool:
     return not format.fp8_arithmetic or gpu.fp8_flops is not None
 
 
-def pass_ms(gpu: GpuSpec, shape: Shape, format: Format, one: Pass, how: Efficiency) -> float:
-    """How long one pass takes."""
+def pass_ms(gpu: GpuSpec, shape: Shape, format: Format, one: Pass, how: Efficiency, batch: int = 1) -> float:
+    """How long one pass takes; with `batch` as many alike at once, which read the weights together and everything else each for itself."""
     linear_flops = gpu.fp8_flops if format.fp8_arithmetic and gpu.fp8_flops else gpu.fp16_flops
     context_tokens = one.new_tokens * (one.cached_tokens + (one.new_tokens + 1) / 2)
     attention = 4 * shape.num_hidden_layers * shape.hidden_size * context_tokens
     compute_s = 2 * shape.linear_parameters * one.new_tokens / linear_flops
     # Only the last token's logits are made; lm_head and attention stay in FP16 in every format.
     compute_s += (attention + 2 * shape.head_parameters) / gpu.fp16_flops
-    read_bytes = format.linear_bytes(shape) + 2 * shape.head_parameters + one.cached_tokens * shape.kv_bytes_per_token
-    return 1000 * max(compute_s / how.compute, read_bytes / gpu.bytes_per_s / how.bandwidth) + how.pass_ms
+    read_bytes = format.linear_bytes(shape) + 2 * shape.head_parameters + batch * one.cached_tokens * shape.kv_bytes_per_token
+    return 1000 * max(batch * compute_s / how.compute, read_bytes / gpu.bytes_per_s / how.bandwidth) + how.pass_ms
 
 
 def requests_ms(gpu: GpuSpec, shape: Shape, format: Format, requests: Requests, how: Efficiency) -> float:

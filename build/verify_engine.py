@@ -1,12 +1,12 @@
-"""Ask a running server's `tensorrt_llm` as any client of TensorRT-LLM would: the fixed prompts, one at a time, one token each.
+"""Ask a running server's `tensorrt_llm` as any client of TensorRT-LLM would: one prompt at a time, for one token or a few.
 
 Only tensors of `build.contract` are used. What an engine does not declare is not asked for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -63,16 +63,31 @@ class Engine:
         reused = tuple(int(answer[REUSED].reshape(-1)[0]) for answer in answers) if self.tells_reuse else None
         return Answers(np.stack([answer[_LOGITS][0, 0, 0] for answer in answers]), reused)
 
-    def _one(self, ids: Sequence[int]) -> dict[str, npt.NDArray[np.float32]]:
+    def next_logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        """As `one_pass.Engine` says. Raises as `ask`."""
+        logits: npt.NDArray[np.float32] = self._one(ids)[_LOGITS][0, 0, 0]
+        return logits
+
+    def generate(self, ids: list[int], max_new_tokens: int, end_id: int) -> list[int]:
+        """As `one_pass.Engine` says. Raises as `ask`."""
+        found = self._infer(ids, {"request_output_len": max_new_tokens, "end_id": end_id}, ["exclude_input_in_output"], [])
+        new: list[int] = found["output_ids"][0, 0, : found["sequence_length"][0, 0]].tolist()
+        return new[: new.index(end_id)] if end_id in new else new
+
+    def _one(self, ids: Sequence[int]) -> dict[str, npt.NDArray[Any]]:
         flags = ["return_generation_logits", *([_ASK_FOR_METRICS] if self.tells_reuse else [])]
+        return self._infer(ids, {"request_output_len": 1}, flags, [_LOGITS, *([REUSED] if self.tells_reuse else [])])
+
+    def _infer(
+        self, ids: Sequence[int], numbers: Mapping[str, int], flags: Sequence[str], outputs: Sequence[str]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The named outputs of one request, and the two that the backend wants every request to name."""
         tensors: dict[str, npt.NDArray[np.generic]] = {
             "input_ids": np.array([ids], dtype=np.int32),
-            "input_lengths": np.array([[len(ids)]], dtype=np.int32),
-            "request_output_len": np.array([[1]], dtype=np.int32),
+            **{name: np.array([[number]], dtype=np.int32) for name, number in {"input_lengths": len(ids), **numbers}.items()},
             **{flag: np.array([[True]]) for flag in flags},
         }
-        # The backend refuses a request that does not name the first two.
-        wanted = ["output_ids", "sequence_length", _LOGITS, *([REUSED] if self.tells_reuse else [])]
+        wanted = ["output_ids", "sequence_length", *outputs]
         result = self._call(
             lambda: self._triton.infer(
                 MODEL,

@@ -144,6 +144,13 @@ def test_the_doctor_is_asked_about_what_was_given_and_answers_programs_with_json
     assert "--gpu=2" in doit(tmp_path, "run", "gpu=2", "dry_run=yes", "doctor").stdout
 
 
+def test_the_playground_is_given_what_was_asked_for(tmp_path: Path) -> None:
+    given = ("playground_port=8011", "prompt=own.toml", "save=own.jsonl", "grpc_port=9001")
+    said = doit(tmp_path, "run", *given, "model=phi-3-mini", "target=l4", "dry_run=yes", "playground").stdout
+    asked = "--model phi-3-mini --target l4 --grpc-port 9001 --port 8011 --prompt own.toml --save own.jsonl"
+    assert said == f"{sys.executable} -m build.playground {asked}\n"
+
+
 def test_the_plan_is_printed(tmp_path: Path) -> None:
     done = doit(tmp_path, "run", "plan")
     assert (done.returncode, done.stderr) == (0, "")

@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from build import ROOT, plan, roofline
 from build.gpu_specs import H200, KNOWN, L4, RTX_3090, GpuSpec
 from build.model_size import FORMATS, PHI_3_MINI
+from build.page import END
 from build.roofline import Workload
 
 
@@ -27,8 +28,8 @@ def row(gpus: Sequence[GpuSpec], gpu: str, weights: str, workload: Workload | No
 
 def test_the_page_is_up_to_date() -> None:
     page = plan.PAGE.read_text(encoding="utf-8")
-    assert page.count(plan.BEGIN) == page.count(plan.END) == 1
-    assert plan.made(KNOWN, Workload()) in page, "run `python -m build.plan --write`"
+    assert page.count(plan.PART.begin) == page.count(END) == 1
+    assert plan.PART.marked(plan.made(KNOWN, Workload())) in page, "run `python -m build.plan --write`"
 
 
 def test_the_readme_names_what_was_measured() -> None:

@@ -36,6 +36,18 @@ def test_a_token_costs_at_least_what_reading_the_weights_takes(gpu: GpuSpec, ms:
     assert floor_ms(gpu, 1) == pytest.approx(ms, rel=0.02)
 
 
+def test_a_batch_reads_the_weights_once_and_each_request_s_cache() -> None:
+    one, eight = (pass_ms(L4, PHI_3_MINI, AWQ, Pass(1, 500), FLOOR, batch) for batch in (1, 8))
+    cache_ms = 1000 * 500 * PHI_3_MINI.kv_bytes_per_token / L4.bytes_per_s
+    assert eight - one == pytest.approx(7 * cache_ms)
+    assert eight < 2 * one
+
+
+def test_a_batch_calculates_for_each_request() -> None:
+    one, four = (pass_ms(L4, PHI_3_MINI, AWQ, Pass(500, 0), FLOOR, batch) for batch in (1, 4))
+    assert four == pytest.approx(4 * one)
+
+
 @pytest.mark.parametrize(("gpu", "ms"), [(L4, 12.0), (RTX_3090, 20.5), (A10G, 20.8), (H200, 1.5)])
 def test_a_long_pass_costs_at_least_what_calculating_takes(gpu: GpuSpec, ms: float) -> None:
     assert floor_ms(gpu, 200) == pytest.approx(ms, rel=0.04)

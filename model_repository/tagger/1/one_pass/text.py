@@ -81,9 +81,14 @@ class TextCodec:
         found: int | None = self._with_markers.token_to_id(token)
         return found
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, markers left out."""
-        text: str = self._with_markers.decode(list(ids), skip_special_tokens=True)
+    def spelling(self, token_id: int) -> str | None:
+        """Exact spelling of an id in the vocabulary, or None if there is no such id."""
+        found: str | None = self._with_markers.id_to_token(token_id)
+        return found
+
+    def decode(self, ids: Sequence[int], with_markers: bool = False) -> str:
+        """Text of ids, markers left out or spelled out."""
+        text: str = self._with_markers.decode(list(ids), skip_special_tokens=not with_markers)
         return text
 
 
