@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -197,20 +197,14 @@ def test_a_stub_that_ends_while_the_server_calls_itself_ready_ends_the_start(tmp
 
 
 @pytest.mark.parametrize("n_instances", [1, 5])
-def test_ready_is_a_tag_and_one_more_of_each_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_instances: int) -> None:
-    probes = list[int]()
-
-    @contextmanager
-    def probing(*_: object) -> Iterator[Callable[[], None]]:
-        yield lambda: probes.append(1)
-
-    monkeypatch.setattr(health, "probing", probing)
-    starting = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(starting, Ports(), Access(), None, tmp_path, n_instances)
-    try:
+def test_ready_is_a_tag_and_one_more_of_each_instance(
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, probes: list[int], n_instances: int
+) -> None:
+    repository = place.finished("triton-cpu", {"tagger/config.pbtxt": f"instance_group {{ count: {n_instances} }}"})
+    start = serve.start_process
+    monkeypatch.setattr(serve, "start_process", lambda _, environment, log: start(["sleep", "60"], environment, log))
+    with serve.running(repository, serve.free_ports(), None) as server:
         server.wait_until_ready()
-    finally:
-        server.kill()
     assert len(probes) == 1 + n_instances
 
 
