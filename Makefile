@@ -1,6 +1,7 @@
 # make demo    from nothing to tags: environment, pipeline on the embedded model, real tritonserver, a table
 # make test    lint, types, unit tests and end-to-end tests
-# make install only the environment; make clean removes what was built, make distclean the environment too
+# make install only the environment; make install-vllm another one, for target vllm
+# make clean   removes what was built; make distclean the environments too
 # make tools   promtool, Prometheus and kustomize, for the tests of docker/ that are skipped without them
 #
 # Settings are passed on to doit: make demo grpc_port=9001 http_port=9000 metrics_port=9002
@@ -15,7 +16,7 @@ SETTINGS := $(foreach name,model target source grpc_port http_port metrics_port,
 # Ends the task when make itself is killed, so that no orphan goes on building or serving.
 WITH_MAKE := setpriv --pdeathsig TERM
 
-.PHONY: demo test lint install tools clean distclean
+.PHONY: demo test lint install install-vllm tools clean distclean
 
 demo: $(INSTALLED)
 	@$(WITH_MAKE) $(BIN)/doit $(SETTINGS) demo
@@ -42,6 +43,11 @@ $(INSTALLED): requirements/pipeline.txt requirements/dev.txt client/pyproject.to
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(PIP) torch==2.13.0
 	@touch $@
 
+# Of the same Python as .venv, whose server takes the stub for it. torch is PyPI's, which is built for CUDA.
+install-vllm: $(INSTALLED)
+	@$(BIN)/python -m venv .venv-vllm
+	@.venv-vllm/bin/pip install -qq --disable-pip-version-check --no-deps --requirement requirements/vllm.txt
+
 # Packages of Debian 13, unpacked into a folder of ours: nothing is installed on the machine. The stamp is written last.
 tools: .tools/unpacked
 
@@ -59,4 +65,4 @@ clean:
 	rm -rf checkpoints/*/awq checkpoints/*/trtllm checkpoints/*/evaluation-* checkpoints/*/engine-* checkpoints/*/triton-* checkpoints/*/*.log checkpoints/*/hf/manifest.json .doit.db*
 
 distclean: clean
-	rm -rf .venv .tools
+	rm -rf .venv .venv-vllm .tools

@@ -165,6 +165,8 @@ def task_convert() -> dict[str, Any]:
 
 def task_build_engine() -> dict[str, Any]:
     """build the engine of the target: ONNX Runtime GenAI on cpu, TensorRT-LLM on a GPU"""
+    if TARGET.vllm is not None:
+        return {"actions": [functools.partial(say, f"target={TARGET.name} has no engine to build: vLLM reads {AWQ} itself")]}
     if TARGET.gpu is not None:
         task = stage(
             lambda: trtllm_build.build_engine(MODEL, TARGET, GPU),
@@ -194,7 +196,7 @@ def task_model_repository() -> dict[str, Any]:
         **stage(
             lambda: repository.assemble(MODEL, TARGET, STRATEGY, DECOUPLED),
             makes=REPOSITORY,
-            after=[AWQ, ENGINE],
+            after=[AWQ] if TARGET.vllm else [AWQ, ENGINE],
             sources=[repository.__file__, warmup.__file__, *templates],
             settings={
                 "tokens_per_block": TARGET.tokens_per_block,
@@ -203,6 +205,7 @@ def task_model_repository() -> dict[str, Any]:
                 "generation_slots": TARGET.generation_slots,
                 "max_queue_size": TARGET.max_queue_size,
                 "tagger_queue_size": TARGET.tagger_queue_size,
+                **(vars(TARGET.vllm) if TARGET.vllm else {}),
             },
         ),
         # Not needed to serve on cpu, but a checkpoint that cannot be converted should be known now.

@@ -10,6 +10,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-for _home in ("tagger/1", "tensorrt_llm/cpu/1"):
+for _home in ("tagger/1", "tensorrt_llm/python/1", "tensorrt_llm/cpu/1"):
     if (_path := str(ROOT / "model_repository" / _home)) not in sys.path:
         sys.path.append(_path)

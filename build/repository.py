@@ -19,7 +19,7 @@ from tritonclient.grpc import model_config_pb2
 from build import ROOT, engine_record, manifest, warmup
 from build.container import Machine
 from build.errors import EngineError, PromptError, SettingError
-from build.settings import Gpu, Model, Target, container
+from build.settings import Gpu, Model, Target, Vllm, container
 from one_pass import STRATEGIES, Prompt, Task, TaskError, TextCodec, make_strategies
 
 TEMPLATES = ROOT / "model_repository"
@@ -33,7 +33,13 @@ def tagger_instances(target: Target) -> int:
     An instance waits for the engine's answer, so as many are needed as the engine works on at once (one on cpu, a full batch on a GPU:
     fewer would keep inflight batches small), and one more to make the next prompt meanwhile.
     """
-    return 1 + (target.gpu.max_batch_size if target.gpu else 1)
+    return 1 + _max_batch_size(target)
+
+
+def served_tagger_instances(repository: Path) -> int:
+    """As many as an assembled repository has."""
+    config = text_format.Parse((repository / "tagger" / "config.pbtxt").read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    return sum(group.count for group in config.instance_group)
 
 
 def known_strategy(name: str) -> str:
@@ -64,7 +70,7 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
     """
     engine_folder = model.folder / f"engine-{target.name}"
     inputs = {
-        "engine": manifest.read(engine_folder).content_hash,
+        **({} if target.vllm else {"engine": manifest.read(engine_folder).content_hash}),
         "awq": manifest.read(model.folder / "awq").content_hash,
         "task": manifest.sha256_of(model.task_file),
     }
@@ -76,10 +82,12 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
     }
     flag = str(decoupled).lower()
     with manifest.new_folder(final, "model_repository", inputs, settings, {}) as draft:
-        if target.gpu is None:
-            context_tokens = _context_tokens(engine_folder)
-        else:
+        if target.vllm is not None:
+            context_tokens = model.max_seq_len
+        elif target.gpu is not None:
             context_tokens = _gpu_context_tokens(engine_folder, model, target, target.gpu)
+        else:
+            context_tokens = _context_tokens(engine_folder)
         prompt, checked = _tagger(
             draft.path / "tagger",
             model,
@@ -87,11 +95,13 @@ def assemble(model: Model, target: Target, strategy: str, decoupled: bool = Fals
             context_tokens,
         )
         draft.facts.update(checked)
-        if target.gpu is None:
-            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, prompt, flag)
-        else:
+        if target.vllm is not None:
+            _vllm_engine(draft.path / "tensorrt_llm", model, target, target.vllm, prompt, flag)
+        elif target.gpu is not None:
             _gpu_engine(draft.path / "tensorrt_llm", engine_folder, target, target.gpu, prompt, flag)
-        _text_models(draft.path, model, 1 if target.gpu is None else target.gpu.max_batch_size)
+        else:
+            _cpu_engine(draft.path / "tensorrt_llm", engine_folder, target, prompt, flag)
+        _text_models(draft.path, model, _max_batch_size(target) if target.gpu else 1)
     facts = manifest.read(final).facts
     print(
         f"{final.relative_to(ROOT)}: task {facts['task']}, {facts['labels']} labels, prefix of {facts['prefix_tokens']} tokens "
@@ -139,23 +149,44 @@ def _tagger(out: Path, model: Model, settings: Mapping[str, Any], context_tokens
     return prompt, facts
 
 
+def _max_batch_size(target: Target) -> int:
+    """How many requests the engine works on at once."""
+    if target.vllm is not None:
+        return target.vllm.max_num_seqs
+    return target.gpu.max_batch_size if target.gpu else 1
+
+
 def _cpu_engine(out: Path, engine_folder: Path, target: Target, prompt: Prompt, decoupled: str) -> None:
-    source = TEMPLATES / "tensorrt_llm" / "cpu"
-    shutil.copytree(source / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
-    values = {
-        "decoupled": decoupled,
-        "tokens_per_block": target.tokens_per_block,
-        "generation_slots": target.generation_slots,
-        "max_queue_size": target.max_queue_size,
-        "warmup": warmup.write(out / warmup.FOLDER, prompt),
-    }
-    render(source / "config.pbtxt", out / "config.pbtxt", values)
+    _link(engine_folder, out / "1" / "engine")
+    parameters = {"tokens_per_block": target.tokens_per_block, "generation_slots": target.generation_slots}
+    _python_engine(out, "cpu", prompt, decoupled, {**parameters, "max_queue_size": target.max_queue_size})
+
+
+def _vllm_engine(out: Path, model: Model, target: Target, vllm: Vllm, prompt: Prompt, decoupled: str) -> None:
+    _link(model.folder / "awq", out / "1" / "awq")
+    parameters = {"block_size": target.tokens_per_block, "max_model_len": model.max_seq_len, **vars(vllm)}
+    _python_engine(out, "vllm", prompt, decoupled, {**parameters, "max_queue_size": target.max_queue_size})
+
+
+def _python_engine(out: Path, name: str, prompt: Prompt, decoupled: str, parameters: Mapping[str, object]) -> None:
+    """An engine that is a Python model: what they all share, and its own code beside it."""
+    source = TEMPLATES / "tensorrt_llm"
+    for part in ("python", name):
+        shutil.copytree(source / part / "1", out / "1", ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    lines = [f'  {{ key: "{key}" value: {{ string_value: "{value}" }} }}' for key, value in parameters.items()]
+    body = ",\n".join(lines)
+    warm_up = warmup.write(out / warmup.FOLDER, prompt)
+    values: dict[str, object] = {"decoupled": decoupled, "warmup": warm_up, "parameters": f"parameters [\n{body}\n]"}
+    render(source / "python" / "config.pbtxt", out / "config.pbtxt", values)
+
+
+def _link(folder: Path, out: Path) -> None:
+    shutil.copytree(folder, out, copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
 
 
 def _gpu_engine(out: Path, engine_folder: Path, target: Target, gpu: Gpu, prompt: Prompt, decoupled: str) -> None:
     # Triton wants a version folder; NVIDIA's backend finds the engine by the absolute path in its configuration.
-    shutil.copytree(engine_folder, out / "1" / "engine", copy_function=os.link, ignore=shutil.ignore_patterns(manifest.NAME))
+    _link(engine_folder, out / "1" / "engine")
     values = {
         "max_batch_size": gpu.max_batch_size,
         "max_queue_size": target.max_queue_size,

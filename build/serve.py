@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -20,13 +21,17 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from build import health, manifest, settings, supervise, triton, watch
+from build import ROOT, health, manifest, supervise, triton, watch
 from build.errors import PortInUseError, ServerError, SettingError
-from build.repository import tagger_instances
+from build.repository import served_tagger_instances
 from build.server_options import LOOPBACK, Access
 from build.settings import Model, Ports, Target
 
 START_TIMEOUT_S = 120.0
+VLLM_START_TIMEOUT_S = 900.0
+"""vLLM compiles the model and captures CUDA graphs before its first token."""
+VLLM_ENVIRONMENT = ROOT / ".venv-vllm"
+"""What `make install-vllm` makes: vLLM wants other versions of what the pipeline uses."""
 DRAIN_S = 1.0
 """From when new tags are refused to when the server is told to stop: as long as a client waits for a tag unless it is told otherwise."""
 _STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -37,9 +42,15 @@ _POLL_S = 0.1
 class Server:
     """A running tritonserver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", ports: Ports, access: Access, log: Path | None, scratch: Path) -> None:
-        """Take over a process that leads its own group and has been started with the names that `triton` has for `scratch`."""
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", ports: Ports, access: Access, log: Path | None, scratch: Path, tagger_instances: int = 1
+    ) -> None:
+        """Take over a process that leads its own group and has been started with the names that `triton` has for `scratch`.
+
+        `tagger_instances` is as many as its model repository has.
+        """
         self.process, self.ports, self.access, self.log, self.scratch = process, ports, access, log, scratch
+        self._tagger_instances = tagger_instances
         self._killed = False
 
     @property
@@ -60,8 +71,8 @@ class Server:
         """
         give_up = time.monotonic() + timeout_s
         with health.probing(self.access, self.ports) as probe:
-            # The first answer of each instance takes several times as long as any later one. What is served here is always target cpu.
-            missing = 1 + tagger_instances(settings.target("cpu"))
+            # The first answer of each instance takes several times as long as any later one.
+            missing = 1 + self._tagger_instances
             while missing:
                 if self.process.poll() is not None:
                     raise ServerError(f"tritonserver stopped with status {self.process.returncode} while starting{self.log_tail()}")
@@ -154,30 +165,43 @@ class Launcher:
 
     latest: Server | None = None
 
-    def __init__(self, repository: Path, ports: Ports, access: Access, log: Path | None, scratch: Path, stream: IO[bytes] | None) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        ports: Ports,
+        access: Access,
+        log: Path | None,
+        scratch: Path,
+        stream: IO[bytes] | None,
+        python_bin: Path,
+    ) -> None:
         """Lay out the backends in `scratch`, an empty folder. `stream` is `log`, opened for writing."""
-        self._installed = triton.installation()
-        triton.make_backends(self._installed, scratch)
-        self._command = triton.command(self._installed, scratch, repository, ports, access)
+        installed = triton.installation()
+        triton.make_backends(installed, scratch)
+        self._command = triton.command(installed, scratch, repository, ports, access)
+        self._environment = triton.environment(installed, scratch, python_bin)
+        self._tagger_instances = served_tagger_instances(repository)
         self._ports, self._access, self._log, self._scratch, self._stream = ports, access, log, scratch, stream
 
     def start(self) -> Server:
         """Start one; that it gives tags is the caller's to wait for."""
         with uninterrupted():
-            process = start_process(self._command, triton.environment(self._installed, self._scratch), self._stream)
-            self.latest = Server(process, self._ports, self._access, self._log, self._scratch)
+            process = start_process(self._command, self._environment, self._stream)
+            self.latest = Server(process, self._ports, self._access, self._log, self._scratch, self._tagger_instances)
         return self.latest
 
 
 @contextmanager
-def launching(repository: Path, ports: Ports, log: Path | None, access: Access) -> Iterator[Launcher]:
+def launching(
+    repository: Path, ports: Ports, log: Path | None, access: Access, python_bin: Path = triton.THIS_PYTHON_BIN
+) -> Iterator[Launcher]:
     """What starts servers; the last one is stopped at the end of the block. Arguments and errors are those of `running`."""
     manifest.verify_contents(repository)
     check_ports(ports, access)
     with contextlib.ExitStack() as held:
         scratch = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="pika-tritonserver-")))
         stream = held.enter_context(log.open("wb")) if log else None
-        launcher = Launcher(repository, ports, access, log, scratch, stream)
+        launcher = Launcher(repository, ports, access, log, scratch, stream, python_bin)
         try:
             yield launcher
         finally:
@@ -186,7 +210,9 @@ def launching(repository: Path, ports: Ports, log: Path | None, access: Access) 
 
 
 @contextmanager
-def running(repository: Path, ports: Ports, log: Path | None, access: Access | None = None) -> Iterator[Server]:
+def running(
+    repository: Path, ports: Ports, log: Path | None, access: Access | None = None, python_bin: Path = triton.THIS_PYTHON_BIN
+) -> Iterator[Server]:
     """A tritonserver over a model repository, stopped at the end of the block.
 
     Args:
@@ -194,13 +220,14 @@ def running(repository: Path, ports: Ports, log: Path | None, access: Access | N
         ports: where to listen.
         log: file for the server's output; None leaves it on the terminal.
         access: who may reach it; by default what `Access` is by default.
+        python_bin: where the `python3` is whose packages the models use.
 
     Raises:
         ManifestError: the repository is incomplete or not what its manifest says.
         PortInUseError: see `check_ports`; likewise SettingError.
         ServerError: the server's parts are not installed.
     """
-    with launching(repository, ports, log, access or Access()) as launcher:
+    with launching(repository, ports, log, access or Access(), python_bin) as launcher:
         yield launcher.start()
 
 
@@ -208,17 +235,32 @@ def serve(model: Model, target: Target, ports: Ports, access: Access) -> None:
     """Keep a server alive in the foreground until this process is interrupted.
 
     Raises:
-        ServerError: as `running`; or the server gave no tags when it started first, or failed too often. The message names its log.
+        ServerError: as `running`; or vLLM is to serve and is not installed; or the server gave no tags when it started first, or failed too
+            often. The message names its log.
     """
     log = model.folder / "serve.log"
-    with interruptible(), launching(model.folder / f"triton-{target.name}", ports, log, access) as launcher:
+    start_timeout_s = VLLM_START_TIMEOUT_S if target.vllm else START_TIMEOUT_S
+    python_bin = vllm_python_bin() if target.vllm else triton.THIS_PYTHON_BIN
+    with interruptible(), launching(model.folder / f"triton-{target.name}", ports, log, access, python_bin) as launcher:
         _say(f"starting tritonserver, its log is {log}")
         try:
-            supervise.supervise(launcher.start, _say, f"ready: {_where(access, ports)}. Ctrl-C stops")
+            supervise.supervise(launcher.start, _say, f"ready: {_where(access, ports)}. Ctrl-C stops", start_timeout_s)
         except KeyboardInterrupt:
             _say("stopping: tags that have begun are answered, new ones refused")
             if launcher.latest:
                 launcher.latest.drain()
+
+
+def vllm_python_bin() -> Path:
+    """Where the `python3` is that has vLLM.
+
+    Raises:
+        ServerError: there is none, or of another version than this one, whose stub the server takes.
+    """
+    folder, library = VLLM_ENVIRONMENT / "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"
+    if not (VLLM_ENVIRONMENT / "lib" / library / "site-packages" / "vllm").is_dir():
+        raise ServerError(f"{VLLM_ENVIRONMENT} has no vLLM for {library}: run `make install-vllm` with the Python of this environment")
+    return folder
 
 
 @contextmanager

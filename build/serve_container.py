@@ -1,8 +1,8 @@
 """The server of the container, watched: `python -m build.serve_container tritonserver FLAG...`, called by docker/entrypoint.sh.
 
 Docker is what starts things again there, with pauses of its own. It does so only when the container ends, and a server whose engine or
-tagger has died does not end. So it is ended here; when that is due is `watch`. FLAGs must name the ports of gRPC and metrics; where they
-turn TLS on, also that of HTTP, over which tags are asked for then.
+tagger has died does not end. So it is ended here; when that is due is `watch`. FLAGs must name the model repository and
+the ports of gRPC and metrics; where they turn TLS on, also that of HTTP, over which tags are asked for then.
 """
 
 import math
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from build import triton
 from build.errors import ServerError, SettingError
+from build.repository import served_tagger_instances
 from build.serve import Server, interruptible, start_process, uninterrupted
 from build.server_options import Access, Tls
 from build.settings import Ports
@@ -27,13 +28,14 @@ def main(command: list[str]) -> int:
     except SettingError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return _FAILED
+    tagger_instances = served_tagger_instances(Path(_flags(command)["--model-repository"]))
     with interruptible(), tempfile.TemporaryDirectory(prefix="pika-tritonserver-") as folder:
         scratch = Path(folder)
         environment = os.environ | {triton.STOPPING_FILE: str(triton.stopping_file(scratch))}
         is_ready = False
         try:
             with uninterrupted():
-                server = Server(start_process(command, environment, None), ports, access, None, scratch)
+                server = Server(start_process(command, environment, None), ports, access, None, scratch, tagger_instances)
             # Nobody knows how long an engine takes to load. Until then docker's health check says that there are no tags.
             server.wait_until_ready(timeout_s=math.inf)
             is_ready = True
@@ -57,7 +59,7 @@ def reached(command: list[str]) -> tuple[Access, Ports]:
     Raises:
         SettingError: with TLS, but without HTTP, there is no way.
     """
-    flags = dict(word.partition("=")[::2] for word in command)
+    flags = _flags(command)
     grpc_port, metrics_port = int(flags["--grpc-port"]), int(flags["--metrics-port"])
     if flags.get("--grpc-use-ssl", "false") == "false":
         return Access(), Ports(grpc_port=grpc_port, metrics_port=metrics_port)
@@ -68,6 +70,10 @@ def reached(command: list[str]) -> tuple[Access, Ports]:
         )
     tls = Tls(Path(flags["--grpc-server-cert"]), Path(flags["--grpc-server-key"]))
     return Access(tls=tls), Ports(grpc_port, int(flags["--http-port"]), metrics_port)
+
+
+def _flags(command: list[str]) -> dict[str, str]:
+    return dict(word.partition("=")[::2] for word in command)
 
 
 def _status(server: Server) -> int:

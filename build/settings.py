@@ -139,6 +139,18 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Vllm:
+    """How vLLM serves on a GPU, under vLLM's own names."""
+
+    max_num_seqs: int
+    """How many requests are computed together."""
+    max_num_batched_tokens: int
+    """How many tokens one step computes at most."""
+    gpu_memory_utilization: float
+    """Share of the whole GPU's memory that vLLM may take: weights, KV cache and what it computes with."""
+
+
+@dataclass(frozen=True)
 class Target:
     """A machine to serve on."""
 
@@ -155,6 +167,8 @@ class Target:
     """How many requests may wait at the tagger, besides those that its instances have in hand; one more is refused at once."""
     gpu: Gpu | None = None
     """Set where the engine is TensorRT-LLM's."""
+    vllm: Vllm | None = None
+    """Set where vLLM serves the AWQ checkpoint itself."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +226,8 @@ def target(name: str) -> Target:
     row = dict(_row("targets", name))
     try:
         gpu = Gpu(**row.pop("gpu")) if "gpu" in row else None
-        return Target(name=name, gpu=gpu, **row)
+        vllm = Vllm(**row.pop("vllm")) if "vllm" in row else None
+        return Target(name=name, gpu=gpu, vllm=vllm, **row)
     except TypeError as error:
         raise SettingError(f"[targets.{name}] in presets.toml has not the fields of settings.Target: {error}") from error
 

@@ -22,8 +22,8 @@ class Supervised(Protocol):
     def has_crashed(self) -> bool:
         """Whether a signal ended it."""
 
-    def wait_until_ready(self) -> None:
-        """Raise ServerError if it gives no tags."""
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Raise ServerError if it gives no tags in time."""
 
     def wait_until_failure(self) -> str:
         """Block until it has failed, and say how."""
@@ -35,13 +35,14 @@ class Supervised(Protocol):
         """Where its log is, and the end of that."""
 
 
-def supervise(launch: Callable[[], Supervised], say: Callable[[str], None], ready: str) -> NoReturn:
+def supervise(launch: Callable[[], Supervised], say: Callable[[str], None], ready: str, start_timeout_s: float) -> NoReturn:
     """Keep a server running until this process is interrupted.
 
     Args:
         launch: starts one. Those of before have ended by then.
         say: tells the operator one line.
         ready: what to say each time that tags come.
+        start_timeout_s: how long one may take until they come.
 
     Raises:
         ServerError: the first server gave no tags or gave up by itself, which would not be better the next time; or no restart is left.
@@ -51,7 +52,7 @@ def supervise(launch: Callable[[], Supervised], say: Callable[[str], None], read
     while True:
         server = launch()
         try:
-            server.wait_until_ready()
+            server.wait_until_ready(start_timeout_s)
             has_been_ready = True
             say(ready)
             ready_s = time.monotonic()

@@ -16,6 +16,7 @@ from build.errors import ServerError
 from build.server_options import Access
 from build.settings import Ports
 
+THIS_PYTHON_BIN = Path(sys.executable).parent
 EXIT_TIMEOUT_S = 10
 """How long tritonserver waits for requests in flight when it is asked to stop."""
 STOPPING_FILE = "PIKA_STOPPING_FILE"
@@ -96,12 +97,18 @@ def command(installed: Installation, scratch: Path, repository: Path, ports: Por
     ]
 
 
-def environment(installed: Installation, scratch: Path) -> dict[str, str]:
-    """The environment that server and stubs need, on top of the present one."""
+def environment(installed: Installation, scratch: Path, python_bin: Path = THIS_PYTHON_BIN) -> dict[str, str]:
+    """The environment that server and stubs need, on top of the present one.
+
+    Args:
+        installed: the server's parts.
+        scratch: as `make_backends` has it.
+        python_bin: where the `python3` is whose packages the models use.
+    """
     libraries: Sequence[str] = [str(path) for path in installed.library_paths]
     return {
         **os.environ,
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "PATH": os.pathsep.join([str(python_bin), os.environ.get("PATH", "")]),
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
         STOPPING_FILE: str(stopping_file(scratch)),
         "ORT_DISABLE_TELEMETRY": "1",

@@ -54,3 +54,17 @@ def test_what_is_said_about_our_presets_is_true() -> None:
     for key, value in (("enable_kv_cache_reuse", "true"), ("enable_chunked_context", "false")):
         assert f'"{key}" value: {{ string_value: "{value}" }}' in served
         assert f"`{key}`" in VLLM
+
+
+def test_what_is_said_about_target_vllm_is_true() -> None:
+    target = settings.target("vllm")
+    assert target.vllm is not None
+    for name, value in vars(target.vllm).items():
+        assert row(VLLM, name.replace("_", "-"))[1].endswith(f"`target=vllm`: `{name}`, {value}")
+    assert row(VLLM, "enable-prefix-caching")[1].endswith(
+        f"`target=vllm`: always on; blocks of `tokens_per_block`, {target.tokens_per_block}"
+    )
+    engine = (ROOT / "model_repository" / "tensorrt_llm" / "vllm" / "1" / "vllm_engine.py").read_text(encoding="utf-8")
+    assert "enable_prefix_caching=True" in engine
+    (steps,) = re.findall(r"graphs for steps of up to (\d+) tokens", row(VLLM, "enforce-eager")[1])
+    assert f"range(288, {int(steps) + 1}, 32)]" in engine

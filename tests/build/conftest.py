@@ -1,8 +1,10 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from build import settings
+from build import health, settings
 from build.settings import Model, Quantization, Target
 from tests.support.checkout import Checkout
 
@@ -17,3 +19,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     model = Model(name="small", about="", task="pika_mood", quantize=quantization, source="checkpoints/small/hf")
     model.folder.mkdir(parents=True)
     return Checkout(tmp_path, model, Target(name="cpu", about="", tokens_per_block=16, intra_op_threads=3))
+
+
+@pytest.fixture
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one for each tag that a server is asked for; all of them come."""
+    asked = list[int]()
+
+    @contextmanager
+    def probing(*_: object) -> Iterator[Callable[[], None]]:
+        yield lambda: asked.append(1)
+
+    monkeypatch.setattr(health, "probing", probing)
+    return asked

@@ -12,7 +12,7 @@ from build.contract import MODELS
 from build.verify_contract import declared
 
 TEMPLATES = {
-    "tensorrt_llm/cpu": "tensorrt_llm",
+    "tensorrt_llm/python": "tensorrt_llm",
     "tensorrt_llm/trtllm": "tensorrt_llm",
     "preprocessing": "preprocessing",
     "postprocessing": "postprocessing",
@@ -22,8 +22,7 @@ VALUES: dict[str, object] = {
     "decoupled": "false",
     "max_batch_size": 8,
     "max_queue_size": 64,
-    "tokens_per_block": 32,
-    "generation_slots": 4,
+    "parameters": "",
     "engine_dir": "/models/engine",
     "kv_cache_tokens": 1024,
     "kv_cache_free_gpu_mem_fraction": 0.5,
@@ -61,7 +60,7 @@ def test_what_must_be_sent_is_what_nvidias_models_ask_for() -> None:
     }
 
 
-@pytest.mark.parametrize("template", ["tensorrt_llm/cpu", "tensorrt_llm/trtllm"])
+@pytest.mark.parametrize("template", ["tensorrt_llm/python", "tensorrt_llm/trtllm"])
 @pytest.mark.parametrize("decoupled", [True, False])
 def test_decoupled_is_a_setting_of_the_engine(tmp_path: Path, template: str, decoupled: bool) -> None:
     config = rendered(tmp_path, template, decoupled=str(decoupled).lower())

@@ -35,10 +35,8 @@ TAGGER_OUTPUTS: Tensors = {
 
 ENGINE_VALUES: dict[str, object] = {
     "decoupled": "false",
-    "tokens_per_block": 32,
-    "generation_slots": 3,
-    "max_queue_size": 5,
     "warmup": "",
+    "parameters": 'parameters [ { key: "a" value: { string_value: "1" } } ]',
 }
 
 
@@ -49,7 +47,7 @@ def tagger(tmp_path_factory: pytest.TempPathFactory) -> model_config_pb2.ModelCo
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> model_config_pb2.ModelConfig:
-    return rendered(tmp_path_factory.mktemp("engine"), "tensorrt_llm/cpu", ENGINE_VALUES)
+    return rendered(tmp_path_factory.mktemp("engine"), "tensorrt_llm/python", ENGINE_VALUES)
 
 
 def rendered(folder: Path, name: str, values: dict[str, object]) -> model_config_pb2.ModelConfig:
@@ -90,21 +88,21 @@ def test_a_full_queue_refuses_and_requests_are_not_joined(tagger: model_config_p
     assert tagger.dynamic_batching.max_queue_delay_microseconds == 0
 
 
-def test_the_cpu_engine_takes_all_that_the_tagger_sends(engine: model_config_pb2.ModelConfig) -> None:
+def test_an_engine_in_python_takes_all_that_the_tagger_sends(engine: model_config_pb2.ModelConfig) -> None:
     source = (ROOT / "model_repository" / "tagger" / "1" / "engine.py").read_text()
     sent = set(re.findall(r'"(\w+)"', source)) & tensors(engine.input).keys()
     flags = {"return_generation_logits", "exclude_input_in_output", "return_perf_metrics"}
     assert sent == {"input_ids", "input_lengths", "request_output_len", "end_id", *flags}
 
 
-def test_the_cpu_engine_has_one_instance_and_no_queue_of_its_own(engine: model_config_pb2.ModelConfig) -> None:
+def test_an_engine_in_python_has_one_instance_and_no_queue_of_its_own(engine: model_config_pb2.ModelConfig) -> None:
     assert (engine.name, engine.backend) == ("tensorrt_llm", "python")
     assert engine.max_batch_size == 1
     assert [group.count for group in engine.instance_group] == [1]
     assert not engine.HasField("dynamic_batching")
     assert not engine.HasField("sequence_batching")
     parameters = {name: value.string_value for name, value in engine.parameters.items()}
-    assert parameters == {"tokens_per_block": "32", "generation_slots": "3", "max_queue_size": "5"}
+    assert parameters == {"a": "1"}
 
 
 @pytest.mark.parametrize("missing", TAGGER_VALUES)

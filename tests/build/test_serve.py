@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from build import health, serve, triton, watch
+from build import health, serve, settings, supervise, triton, watch
 from build.errors import ManifestError, PortInUseError, ServerError, SettingError
 from build.server_options import LOOPBACK, Access
 from build.settings import Ports
@@ -86,6 +88,7 @@ def test_the_stub_finds_this_python_and_its_libraries(monkeypatch: pytest.Monkey
     assert environment["LD_LIBRARY_PATH"] == "/a:/b:/mine"
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
     assert environment["PIKA_STOPPING_FILE"] == "/tmp/abc/stopping"  # the tagger's own name for it
+    assert triton.environment(INSTALLED, Path("/tmp/abc"), Path("/vllm/bin"))["PATH"] == "/vllm/bin:/bin"
     monkeypatch.delenv("LD_LIBRARY_PATH")
     assert triton.environment(INSTALLED, Path("/tmp/abc"))["LD_LIBRARY_PATH"] == "/a:/b"
 
@@ -191,6 +194,37 @@ def test_a_stub_that_ends_while_the_server_calls_itself_ready_ends_the_start(tmp
             server.wait_until_ready()
     finally:
         server.kill()
+
+
+@pytest.mark.parametrize("n_instances", [1, 5])
+def test_ready_is_a_tag_and_one_more_of_each_instance(
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, probes: list[int], n_instances: int
+) -> None:
+    repository = place.finished("triton-cpu", {"tagger/config.pbtxt": f"instance_group {{ count: {n_instances} }}"})
+    start = serve.start_process
+    monkeypatch.setattr(serve, "start_process", lambda _, environment, log: start(["sleep", "60"], environment, log))
+    with serve.running(repository, serve.free_ports(), None) as server:
+        server.wait_until_ready()
+    assert len(probes) == 1 + n_instances
+
+
+@pytest.mark.parametrize(("name", "has_vllm"), [("cpu", False), ("vllm", True)])
+def test_where_vllm_serves_its_python_runs_the_models_and_a_start_may_take_long(
+    place: Checkout, monkeypatch: pytest.MonkeyPatch, name: str, has_vllm: bool
+) -> None:
+    given = list[object]()
+
+    @contextmanager
+    def launching(_repository: Path, _ports: Ports, _log: Path, _access: Access, python_bin: Path) -> Iterator[SimpleNamespace]:
+        given.append(python_bin)
+        yield SimpleNamespace(start=None)
+
+    monkeypatch.setattr(serve, "launching", launching)
+    monkeypatch.setattr(supervise, "supervise", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr(serve, "vllm_python_bin", lambda: Path("/vllm/bin"))
+    serve.serve(place.model, settings.target(name), Ports(), Access())
+    expected = (Path("/vllm/bin"), 900.0) if has_vllm else (Path(sys.executable).parent, 120.0)
+    assert tuple(given) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

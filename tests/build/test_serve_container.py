@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from build import serve_container
+from build import serve, serve_container
 from build.errors import SettingError
 from build.server_options import Access, Tls
 from build.settings import Ports
@@ -30,3 +30,15 @@ def test_encrypted_and_without_http_nothing_is_started(flags: list[str], capsys:
         serve_container.reached([*PLAIN, *flags])
     assert serve_container.main(["no-such-program", *PLAIN[1:], *flags]) == 1
     assert "error: with TLS this process cannot see" in capsys.readouterr().err
+
+
+def test_the_server_is_ready_after_as_many_tags_as_its_repository_has_instances_and_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probes: list[int]
+) -> None:
+    (tmp_path / "tagger").mkdir()
+    (tmp_path / "tagger" / "config.pbtxt").write_text("instance_group { count: 7 }")
+    monkeypatch.setattr(serve.Server, "wait_until_failure", lambda _: "over")
+    # The shell takes the flags for arguments of what it runs.
+    command = ["sh", "-c", "exec sleep 60", f"--model-repository={tmp_path}", *PLAIN[1:]]
+    assert serve_container.main(command) == 1
+    assert len(probes) == 1 + 7

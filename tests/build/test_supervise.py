@@ -8,6 +8,7 @@ from build import supervise
 from build.errors import ServerError
 
 STEADY = supervise.STEADY_S
+START_TIMEOUT_S = 7.0
 
 
 class NothingLeftError(Exception):
@@ -40,14 +41,15 @@ class Play:
         return Play.Server(self, self.acts.pop(0))
 
     def supervise(self) -> None:
-        supervise.supervise(self.launch, self.said.append, "ready")
+        supervise.supervise(self.launch, self.said.append, "ready", START_TIMEOUT_S)
 
     class Server:
         def __init__(self, play: "Play", act: float | str) -> None:
             self.play, self.act = play, act
             self.has_crashed = act == "crash"
 
-        def wait_until_ready(self) -> None:
+        def wait_until_ready(self, timeout_s: float) -> None:
+            assert timeout_s == START_TIMEOUT_S
             if isinstance(self.act, str):
                 raise ServerError(f"{self.act}{self.log_tail()}")
 

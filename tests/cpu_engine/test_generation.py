@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from cpu_engine import InvalidRequestError
-from generation import Generation, Request
-from sampling import Sampling
+from engine_request import InvalidRequestError, Request, Sampling
+from generation import Generation
 from tests.support.rule_engine import VOCAB_SIZE, row_after, rule_engine
 
 

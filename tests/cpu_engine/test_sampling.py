@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cpu_engine import InvalidRequestError, Row
-from sampling import BANNED, Sampler, Sampling, ends_with, log_softmax
+from engine_request import InvalidRequestError, Row, Sampling, ends_with
+from sampling import BANNED, Sampler, log_softmax
 
 LOGITS = np.log(np.array([0.4, 0.3, 0.2, 0.1], dtype=np.float32))
 

@@ -9,8 +9,9 @@ from queue import Empty, Queue
 import pytest
 
 from cpu_engine import CpuEngine
-from generation import Generation, Request
-from scheduler import PROMPT_PIECE_TOKENS, BusyError, Scheduler
+from engine_request import BusyError, Request
+from progress import Progress
+from scheduler import PROMPT_PIECE_TOKENS, Scheduler
 from tests.support.rule_engine import rule_engine
 
 PATIENCE_S = 20.0
@@ -39,10 +40,10 @@ class Listener:
         self.events: Queue[tuple[str, object]] = Queue()
         self.left = False
 
-    def advanced(self, generation: Generation) -> None:
+    def advanced(self, generation: Progress) -> None:
         self.events.put(("finished" if generation.finished else "token", list(generation.tokens)))
 
-    def stopped(self, generation: Generation | None) -> None:
+    def stopped(self, generation: Progress | None) -> None:
         self.events.put(("stopped", generation and list(generation.tokens)))
 
     def failed(self, error: Exception) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import tensors
 from build.contract import MODELS, Tensor
-from cpu_engine import InvalidRequestError
+from engine_request import InvalidRequestError
 from generation import Generation
 from tests.support.rule_engine import VOCAB_SIZE, rule_engine
 
@@ -91,7 +91,7 @@ def test_what_is_read_makes_a_difference(name: str) -> None:
 
 @pytest.mark.parametrize("name", tensors.NOT_SERVED)
 def test_what_cannot_be_served_is_refused_by_name(name: str) -> None:
-    with pytest.raises(InvalidRequestError, match=rf"^{name} is for .*, which target cpu does not serve: leave it out$"):
+    with pytest.raises(InvalidRequestError, match=rf"^{name} is for .*, which this target does not serve: leave it out$"):
         tensors.read({**arrays(), name: anything(INPUTS[name])}, REQUIRED, rule_engine(), decoupled=True)
     tensors.read({**arrays(), name: anything(INPUTS[name])[:, :0]}, REQUIRED, rule_engine(), decoupled=True)  # empty is as good as nothing
 
@@ -99,7 +99,7 @@ def test_what_cannot_be_served_is_refused_by_name(name: str) -> None:
 @pytest.mark.parametrize(("name", "value"), [("beam_width", 2), ("num_return_sequences", 3), ("runtime_top_p_decay", 0.5)])
 def test_what_is_served_with_one_value_is_refused_with_another(name: str, value: float) -> None:
     other, one = ({name: [[number]]} for number in (value, 1))
-    with pytest.raises(InvalidRequestError, match=rf"^{name} is {value:g}; target cpu serves 1 only$"):
+    with pytest.raises(InvalidRequestError, match=rf"^{name} is {value:g}; this target serves 1 only$"):
         tensors.read(arrays(**other), REQUIRED, rule_engine(), decoupled=True)
     tensors.read(arrays(**one), REQUIRED, rule_engine(), decoupled=True)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cpu_engine import CpuEngine, KvSequence
-from generation import Generation, Request
+from engine_request import Request
+from generation import Generation
 from one_pass import Dialogue, Prompt
 
 pytestmark = pytest.mark.e2e

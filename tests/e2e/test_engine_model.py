@@ -56,8 +56,8 @@ def test_input_can_be_left_out_and_end_id_ends_early(server: Server, prompt: Pro
     [
         ({"request_output_len": int32(1000)}, "request_output_len of 1000 exceed the engine's 1024 tokens"),
         ({"request_output_len": int32(0)}, "at least one"),
-        ({"beam_width": int32(2)}, "beam_width is 2; target cpu serves 1 only"),
-        ({"num_return_sequences": int32(2)}, "num_return_sequences is 2; target cpu serves 1 only"),
+        ({"beam_width": int32(2)}, "beam_width is 2; this target serves 1 only"),
+        ({"num_return_sequences": int32(2)}, "num_return_sequences is 2; this target serves 1 only"),
         ({"lora_task_id": np.array([[1]], np.uint64)}, "lora_task_id is for LoRA"),
         ({"draft_input_ids": int32(1)}, "draft_input_ids is for speculative decoding"),
         ({"prompt_embedding_table": np.ones((1, 1, 8), np.float16)}, "prompt_embedding_table is for prompt tuning and multimodal input"),

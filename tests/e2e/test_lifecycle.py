@@ -90,11 +90,12 @@ def test_a_changed_repository_is_not_served(repository: Path, tmp_path: Path) ->
 
 
 def test_a_server_that_cannot_load_says_why(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
+    tagger = tmp_path / "repository" / "tagger"
+    tagger.mkdir(parents=True)
+    (tagger / "config.pbtxt").write_text('name: "tagger" backend: "of-nobody"')
     monkeypatch.setattr("build.manifest.verify_contents", lambda _: None)
     with (
-        running(empty, free_ports(), tmp_path / "log") as server,
+        running(tagger.parent, free_ports(), tmp_path / "log") as server,
         pytest.raises(ServerError, match=r"no tag came back|stopped with status"),
     ):
         server.wait_until_ready(timeout_s=5)

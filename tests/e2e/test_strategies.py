@@ -8,7 +8,8 @@ import pytest
 
 from build.serve import Server
 from cpu_engine import CpuEngine
-from generation import Generation, Request
+from engine_request import Request
+from generation import Generation
 from one_pass import Dialogue, Prompt, make_strategies
 from one_pass.answer import Logits
 from pika_tagger import InvalidRequestError, ServerError, Tag, TaggerClient

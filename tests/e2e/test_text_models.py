@@ -205,7 +205,7 @@ def test_a_word_stops_the_ensemble(server: Server, tokenizer: Tokenizer) -> None
 
 
 def test_what_the_engine_refuses_the_ensemble_refuses(server: Server) -> None:
-    with pytest.raises(InferenceServerException, match="beam_width is 2; target cpu serves 1 only"):
+    with pytest.raises(InferenceServerException, match="beam_width is 2; this target serves 1 only"):
         infer(server, ["text_output"], "ensemble", text_input=texts(TEXT), max_tokens=int32(9), beam_width=int32(2))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cpu_engine import CpuEngine, KvSequence, Row
+from cpu_engine import CpuEngine, KvSequence
+from engine_request import Row
 
 
 class DamagedSequence(KvSequence):

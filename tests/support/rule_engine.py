@@ -8,7 +8,8 @@ from typing import cast
 
 import numpy as np
 
-from cpu_engine import CpuEngine, KvSequence, Row
+from cpu_engine import CpuEngine, KvSequence
+from engine_request import Row
 
 VOCAB_SIZE = 16
 

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime_genai as og
 
-Row = npt.NDArray[np.float32]
-"""Logits of one position: [vocab_size]."""
-
-
-class InvalidRequestError(ValueError):
-    """A request that this engine cannot serve; the message names the tensor and the limit."""
+from engine_request import Row
 
 
 @dataclass(frozen=True)

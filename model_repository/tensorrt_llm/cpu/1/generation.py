@@ -1,48 +1,14 @@
 """One generation: what was asked, and how far it has come, one step at a time.
 
 A step is one call of the engine: a piece of the prompt, or one new token. Who steps when is decided in `scheduler`; how a token is chosen,
-in `sampling`.
+in `sampling`. Logits of the prompt make it go token by token, because a pass of this engine gives those of its last position only.
 """
 
 import time
-from dataclasses import dataclass, field
 
-from cpu_engine import CpuEngine, InvalidRequestError, KvSequence, Row
-from sampling import Sampler, Sampling, Words, ends_with, log_softmax
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to generate."""
-
-    prompt_ids: list[int]
-    max_new_tokens: int
-    end_id: int = -1
-    """Ends the answer and is no part of it, as in TensorRT-LLM; one that the vocabulary has not never ends it."""
-    stop_words: Words = ()
-    """End the answer and are part of it."""
-    sampling: Sampling = field(default_factory=Sampling)
-    wants_logits: bool = False
-    wants_log_probs: bool = False
-    wants_context_logits: bool = False
-    """Then the prompt is computed token by token, because a pass of this engine gives the logits of its last position only."""
-
-    def check(self, engine: CpuEngine) -> None:
-        """Whether the engine can do it.
-
-        Raises:
-            InvalidRequestError: it cannot; the message names the tensor and the limit.
-        """
-        if self.max_new_tokens < 1:
-            raise InvalidRequestError(f"request_output_len is {self.max_new_tokens}; ask for at least one token")
-        if not self.prompt_ids:
-            raise InvalidRequestError("input_ids is empty")
-        if len(self.prompt_ids) + self.max_new_tokens > engine.max_tokens:
-            raise InvalidRequestError(
-                f"{len(self.prompt_ids)} input_ids and a request_output_len of {self.max_new_tokens} exceed the engine's "
-                f"{engine.max_tokens} tokens"
-            )
-        self.sampling.check(engine.vocab_size)
+from cpu_engine import CpuEngine, KvSequence
+from engine_request import Request, Row, ends_with
+from sampling import Sampler, log_softmax
 
 
 class Generation:
@@ -52,10 +18,7 @@ class Generation:
         """Begin; nothing is computed yet."""
         self.request, self._sequence = request, sequence
         self.vocab_size = engine.vocab_size
-        self._ids = list(request.prompt_ids)
-        if min(self._ids) < 0 or max(self._ids) >= engine.vocab_size:
-            # An id that the vocabulary has not is read as padding: clients that measure send random numbers.
-            self._ids = [token if 0 <= token < engine.vocab_size else engine.pad_id for token in self._ids]
+        self._ids = request.known_ids(engine.vocab_size, engine.pad_id)
         self._sampler = Sampler(request.sampling, self._ids, engine.vocab_size)
         self.reused_tokens = 0 if request.wants_context_logits else sequence.shared_tokens(self._ids)
         sequence.rewind(self.reused_tokens)

@@ -12,37 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from cpu_engine import CpuEngine, KvSequence
-from generation import Generation, Request
+from engine_request import BusyError, Request
+from generation import Generation
+from progress import CANCELLATION_CHECK_PERIOD_S, SWITCH_INTERVAL_S, Caller
 
 PROMPT_PIECE_TOKENS = 16
 """So much of a prompt is one step of a generation: less than a tag's own pass, so that a tag never waits long for it."""
-CANCELLATION_CHECK_PERIOD_S = 0.1
-"""As TensorRT-LLM's backend: `cancellation_check_period_ms` is 100."""
-_SWITCH_INTERVAL_S = 0.0002
-"""How soon Python hands over to a thread that waits. Its own 5 ms would let several steps pass before a tag is even seen."""
-
-
-class BusyError(RuntimeError):
-    """No more can wait; the message says how many do."""
-
-
-class Caller(Protocol):
-    """Whoever asked for a generation. All methods are called from the scheduler's thread."""
-
-    def advanced(self, generation: Generation) -> None:
-        """There is a new token, or `generation.finished`."""
-
-    def stopped(self, generation: Generation | None) -> None:
-        """Somebody asked to stop it; None if it had not begun."""
-
-    def failed(self, error: Exception) -> None:
-        """It will not go on."""
-
-    def gave_up(self) -> bool:
-        """Whether nobody waits for it any more."""
 
 
 @dataclass(eq=False)
@@ -110,7 +87,7 @@ class Scheduler:
         self._jobs: list[_Job] = []
         self._changed = threading.Condition()
         self._closing = False
-        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         self._thread = threading.Thread(target=self._work, name="generations", daemon=True)
         self._thread.start()
 

@@ -1,7 +1,8 @@
 """The tensors of TensorRT-LLM's Triton backend 1.0.0, read and written, without any Triton in it.
 
-Every input of the contract is either read here, refused by name because this engine cannot do it, or without meaning for a decoder that
-keeps one beam. Which is which is said in docs/tensorrt_llm_model.md; a test goes through all of them.
+Every input of the contract is either read here, refused by name because no engine of ours in Python can do it, or without meaning for a
+decoder that keeps one beam. Which is which is said in docs/tensorrt_llm_model.md; a test goes through all of them. What one engine can do
+and another cannot, that engine refuses itself.
 """
 
 import time
@@ -12,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cpu_engine import CpuEngine, InvalidRequestError
-from generation import Generation, Request
-from sampling import Sampling, Words
+from engine_request import InvalidRequestError, Limits, Request, Sampling, Words
+from progress import Progress
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """Tensors by name, with a batch dimension of 1."""
@@ -76,7 +76,7 @@ def asks_to_stop(inputs: Arrays) -> bool:
     return bool(_scalar(inputs, "stop", False))
 
 
-def read(inputs: Arrays, outputs: Sequence[str], engine: CpuEngine, decoupled: bool) -> Asked:
+def read(inputs: Arrays, outputs: Sequence[str], engine: Limits, decoupled: bool) -> Asked:
     """Read a request.
 
     Args:
@@ -119,7 +119,7 @@ def read(inputs: Arrays, outputs: Sequence[str], engine: CpuEngine, decoupled: b
     )
 
 
-def write(asked: Asked, generation: Generation, n_sent: int, tokens_per_block: int) -> dict[str, npt.NDArray[Any]]:
+def write(asked: Asked, generation: Progress, n_sent: int, tokens_per_block: int) -> dict[str, npt.NDArray[Any]]:
     """The tensors of a response, in the order of NVIDIA's backend; only those that were both asked for by a flag and named.
 
     Args:
@@ -135,7 +135,7 @@ def write(asked: Asked, generation: Generation, n_sent: int, tokens_per_block: i
         the metrics with the last.
     """
     request, streaming = asked.request, asked.streaming
-    shown = generation.tokens[n_sent:] if streaming or asked.exclude_input else request.prompt_ids + generation.tokens
+    shown = generation.tokens[n_sent:] if streaming or asked.exclude_input else [*request.prompt_ids, *generation.tokens]
     tensors: dict[str, npt.NDArray[Any]] = {
         "output_ids": np.array([[shown]], dtype=np.int32).reshape(1, 1, -1),
         "sequence_length": np.array([[len(shown)]], dtype=np.int32),
@@ -158,7 +158,7 @@ def write(asked: Asked, generation: Generation, n_sent: int, tokens_per_block: i
     return {name: tensor for name, tensor in tensors.items() if name in asked.outputs}
 
 
-def _perf_metrics(asked: Asked, generation: Generation, tokens_per_block: int) -> dict[str, npt.NDArray[Any]]:
+def _perf_metrics(asked: Asked, generation: Progress, tokens_per_block: int) -> dict[str, npt.NDArray[Any]]:
     """Times are nanoseconds of the monotonic clock. Nothing is drafted here, so what is said about drafts is 0."""
     n_tokens = len(asked.request.prompt_ids) + len(generation.tokens)
     reused, total = generation.reused_tokens // tokens_per_block, -(-n_tokens // tokens_per_block)
@@ -181,11 +181,11 @@ def _perf_metrics(asked: Asked, generation: Generation, tokens_per_block: int) -
 def _refuse(inputs: Arrays, outputs: Sequence[str]) -> None:
     for name in inputs.keys() & NOT_SERVED.keys():
         if inputs[name].size:
-            raise InvalidRequestError(f"{name} is for {NOT_SERVED[name]}, which target cpu does not serve: leave it out")
+            raise InvalidRequestError(f"{name} is for {NOT_SERVED[name]}, which this target does not serve: leave it out")
     for name, value in ONLY.items():
         given = _scalar(inputs, name, value)
         if given != value:
-            raise InvalidRequestError(f"{name} is {given:g}; target cpu serves {value:g} only")
+            raise InvalidRequestError(f"{name} is {given:g}; this target serves {value:g} only")
     missing = [name for name in REQUIRED_OUTPUTS if name not in outputs]
     if missing:
         raise InvalidRequestError(f"{' and '.join(missing)} must be among the requested outputs")
