@@ -17,6 +17,8 @@ os.environ.update(
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # The other model runner has no custom logits processors.
         "VLLM_USE_V2_MODEL_RUNNER": "0",
+        # On a GPU of Hopper's kind or newer vLLM takes FlashInfer's sampler without looking whether it is installed; here it is not.
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
         # Nothing is told to anyone, nothing is looked for elsewhere.
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
