@@ -215,7 +215,9 @@ def task_model_repository() -> dict[str, Any]:
 
 def task_serve() -> dict[str, Any]:
     """run tritonserver on the model repository in the foreground, and again if it fails"""
-    return command_task(lambda: serve.serve(MODEL, TARGET, PORTS, ACCESS), f"tritonserver over {REPOSITORY} on {PORTS}, {ACCESS}")
+    return command_task(
+        lambda: serve.serve(MODEL, TARGET, PORTS, ACCESS), f"tritonserver over {REPOSITORY} on {PORTS}, {ACCESS}", with_vllm=True
+    )
 
 
 def task_certificates() -> dict[str, Any]:
@@ -324,12 +326,14 @@ def stage(
     }
 
 
-def command_task(action: Callable[[], None], plan: str) -> dict[str, Any]:
-    """A task that runs every time it is asked for, on a finished model repository."""
+def command_task(action: Callable[[], None], plan: str, with_vllm: bool = False) -> dict[str, Any]:
+    """A task that runs every time it is asked for, on a finished model repository; `with_vllm` if it can start a server that has vLLM."""
     if DRY_RUN:
         return {"actions": [functools.partial(say, plan)]}
     if TARGET.gpu is not None:
         return {"actions": [guarded(refuse_gpu)], "uptodate": [False]}
+    if TARGET.vllm is not None and not with_vllm:
+        return {"actions": [guarded(refuse_vllm)], "uptodate": [False]}
     return {"actions": [guarded(action)], "task_dep": ["model_repository"], "uptodate": [False]}
 
 
@@ -339,6 +343,14 @@ def program(module: str, *arguments: str) -> dict[str, Any]:
     if DRY_RUN:
         return {"actions": [functools.partial(say, shlex.join(line))]}
     return {"actions": [Interactive(line, shell=False)], "uptodate": [False]}
+
+
+def refuse_vllm() -> None:
+    """Only `serve` starts a server with the environment that has vLLM."""
+    raise SettingError(
+        f"target={TARGET.name} is served by `doit target={TARGET.name} serve` alone: start it, and ask it with pika-tag, pika-tag eval, pika-tag "
+        "bench or python -m build.bench, see docs/vllm_target.md"
+    )
 
 
 def refuse_gpu() -> None:

@@ -115,6 +115,19 @@ def test_a_gpu_target_is_not_served_by_a_server_that_cannot(name: str) -> None:
 
 
 @pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize("name", ["demo", "evaluate", "bench"])
+def test_what_would_start_a_server_without_vllm_refuses_its_target_and_serve_does_not(name: str) -> None:
+    doit_cmd.set_var("target", "vllm")
+    tasks = runpy.run_path(str(ROOT / "dodo.py"))
+    refused = tasks[f"task_{name}"]()
+    assert "task_dep" not in refused
+    failed = refused["actions"][0]()
+    assert isinstance(failed, TaskFailed)
+    assert "`doit target=vllm serve` alone" in failed.get_msg()
+    assert tasks["task_serve"]()["task_dep"] == ["model_repository"]
+
+
+@pytest.mark.usefixtures("variables")
 def test_the_converter_runs_again_for_another_layout() -> None:
     def settings_of(layout: str) -> object:
         doit_cmd.set_var("layout", layout)
