@@ -348,8 +348,8 @@ def program(module: str, *arguments: str) -> dict[str, Any]:
 def refuse_vllm() -> None:
     """Only `serve` starts a server with the environment that has vLLM."""
     raise SettingError(
-        f"target={TARGET.name} is served by `doit target={TARGET.name} serve` alone: start it, and ask it with pika-tag, pika-tag eval, pika-tag "
-        "bench or python -m build.bench, see docs/vllm_target.md"
+        f"target={TARGET.name} is served by `doit target={TARGET.name} serve` alone: start it, and ask it with pika-tag, "
+        "pika-tag eval, pika-tag bench or python -m build.bench, see docs/vllm_target.md"
     )
 
 
