@@ -22,7 +22,8 @@ demo: $(INSTALLED)
 	@$(WITH_MAKE) $(BIN)/doit $(SETTINGS) demo
 
 test: $(INSTALLED) lint
-	@$(WITH_MAKE) $(BIN)/pytest
+# By two processes, of which one takes the end-to-end tests: tests/conftest.py.
+	@$(WITH_MAKE) $(BIN)/pytest -n 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
