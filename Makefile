@@ -22,8 +22,7 @@ demo: $(INSTALLED)
 	@$(WITH_MAKE) $(BIN)/doit $(SETTINGS) demo
 
 test: $(INSTALLED) lint
-# By two processes, of which one takes the end-to-end tests: tests/conftest.py.
-	@$(WITH_MAKE) $(BIN)/pytest -n 2 --dist loadgroup
+	@$(WITH_MAKE) tests/run.sh $(BIN)/pytest
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
