@@ -29,7 +29,7 @@ REQUIREMENT = ROOT / "requirements" / "perf_analyzer.txt"
 IN_WHEEL = ".data/data/bin/perf_analyzer"
 LIBRARIES = ("libb64-*.so.*", "libcudart-*.so.*")
 """Of the wheel nvidia-pytriton, which has put a hash into each name that the loader must not see."""
-CONCURRENCIES = (1, 2, 4, 8, 16, 32)
+CONCURRENCIES = (1, 2, 4, 8)
 COLUMNS = ("Inferences/Second", "p50 latency", "p95 latency", "p99 latency")
 """Of perf_analyzer's CSV report; latencies are in microseconds."""
 STABLE_WITHIN_PERCENT = 50
