@@ -7,7 +7,6 @@ for whoever asks to put in.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from build import ROOT, fleet, roofline, settings
+from build.argument_types import positive
 from build.errors import PipelineError
 from build.fleet import Talk, Times
 from build.fleet_servers import Server, batch_ms, measured_ms, on_paper, one_by_one
@@ -155,15 +155,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print what so many robots need, or bring the page up to date; return the exit status."""
     talk = Talk()
     parser = argparse.ArgumentParser(prog="python -m build.capacity", description="How many servers do so many robots need?")
-    parser.add_argument("--robots", type=_positive, default=talk.robots, help="default: %(default)s")
+    parser.add_argument("--robots", type=positive, default=talk.robots, help="default: %(default)s")
     parser.add_argument("--talking", type=_share, default=talk.talking, help="share of them in a conversation (default: %(default)s)")
     parser.add_argument(
         "--together", type=_share, default=talk.together, help="share of conversations begun together (default: %(default)s)"
     )
-    parser.add_argument("--gap-s", type=_positive, default=talk.gap_s, help="from line to line in a conversation (default: %(default)s)")
+    parser.add_argument("--gap-s", type=positive, default=talk.gap_s, help="from line to line in a conversation (default: %(default)s)")
     parser.add_argument("--measured", type=Path, metavar="REPORT", help="service times from a report of `pika-tag eval --json`")
-    parser.add_argument("--service-ms", type=_positive, help="a service time that is always the same")
-    parser.add_argument("--price-per-hour", type=_positive, default=1.0, help="of one server (default: %(default)s)")
+    parser.add_argument("--service-ms", type=positive, help="a service time that is always the same")
+    parser.add_argument("--price-per-hour", type=positive, default=1.0, help="of one server (default: %(default)s)")
     parser.add_argument("--write", action="store_true", help="bring docs/capacity.md up to date instead, with REPORT if it is given")
     given = parser.parse_args(arguments)
     try:
@@ -185,13 +185,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError("give a number above 0")
-    return value
 
 
 def _share(text: str) -> float:

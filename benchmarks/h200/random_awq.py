@@ -8,6 +8,7 @@ its vocabulary are zero, so that every token that is generated can be decoded.
 import json
 import shutil
 import sys
+from dataclasses import asdict
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -15,18 +16,9 @@ from safetensors.numpy import save_file
 from build import manifest, settings
 from build.awq import SINGLE, expected_tensors
 from build.awq_config import GROUP_SIZE, Phi3Config
+from build.model_size import PHI_3_MINI
 
-PHI_3_MINI = Phi3Config(
-    vocab_size=32064,
-    hidden_size=3072,
-    intermediate_size=8192,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=32,
-    max_position_embeddings=4096,
-    rms_norm_eps=1e-5,
-    rope_theta=10000.0,
-)
+CONFIG = Phi3Config(**asdict(PHI_3_MINI), max_position_embeddings=4096, rms_norm_eps=1e-5, rope_theta=10000.0)
 SCALE = 0.003
 """Of one step of 4 bits; with nibbles and zero points between 0 and 15 weights are then about 0.02, as in trained models."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -40,7 +32,7 @@ def main() -> None:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
     tensors = {}
-    for name, spec in expected_tensors(PHI_3_MINI).items():
+    for name, spec in expected_tensors(CONFIG).items():
         if spec.dtype == "I32":
             tensors[name] = rng.integers(-(2**31), 2**31, size=spec.shape, dtype=np.int32)
         elif name.endswith("scales"):
@@ -52,7 +44,7 @@ def main() -> None:
     tokenizer = json.loads((embedded / "hf" / "tokenizer.json").read_text(encoding="utf-8"))
     tensors["lm_head.weight"][len(tokenizer["model"]["vocab"]) :] = 0
     save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(_hf_config(PHI_3_MINI)))
+    (folder / "config.json").write_text(json.dumps(_hf_config(CONFIG)))
     for file in TOKENIZER_FILES:
         shutil.copyfile(embedded / "hf" / file, folder / file)
     manifest.seal(folder, "quantize", {}, {}, [path.name for path in folder.iterdir()])

@@ -4,12 +4,13 @@ What the commands do is in `__main__`.
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from build.argument_types import positive
 from build.bench.measure import WARM_UP
 from build.evaluate import DIALOGUES
+from pika_tagger._arguments import count
 
 _EXAMPLES = """\
 an endpoint is
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument("--model", metavar="NAME", help="as an OpenAI-compatible server calls it (default: its only one)")
     asking.add_argument("--system", metavar="FILE", type=Path, help="the system prompt for it, instead of the one made from the task file")
     asking.add_argument("--task", metavar="NAME", default="pika_mood", help="the task file (default: %(default)s)")
-    asking.add_argument("--timeout-s", metavar="N", type=_positive, default=600.0, help="for one request (default: %(default)g)")
+    asking.add_argument("--timeout-s", metavar="N", type=positive, default=600.0, help="for one request (default: %(default)g)")
     asking.add_argument("--json", metavar="OUT", type=Path, help="write all of it as JSON")
     asking.add_argument("--html", metavar="OUT", type=Path, help="write a page with pictures and explanations")
 
@@ -49,11 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--requests",
         metavar="N",
-        type=_count,
+        type=count,
         default=400,
         help=f"in each run, after {WARM_UP} to warm up (default: %(default)s)",
     )
-    one.add_argument("--concurrency", metavar="N", type=_count, nargs="+", default=[], help="so many callers at a time (default: 1)")
+    one.add_argument("--concurrency", metavar="N", type=count, nargs="+", default=[], help="so many callers at a time (default: 1)")
     one.add_argument(
         "--rate", metavar="HZ", type=_rate, nargs="+", default=[], help="requests a second, arriving at random; inf: all at once"
     )
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     two.add_argument("a", metavar="A", help="an endpoint, or a file of `measure --json`")
     two.add_argument("b", metavar="B", help="likewise; two endpoints are asked in turn, one dialogue after the other")
-    two.add_argument("--repeats", metavar="N", type=_count, default=1, help="how often to go through the file (default: %(default)s)")
+    two.add_argument("--repeats", metavar="N", type=count, default=1, help="how often to go through the file (default: %(default)s)")
     two.set_defaults(command="compare")
 
     page = commands.add_parser("report", help="the page of runs that were made before")
@@ -75,20 +76,6 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("--html", metavar="OUT", type=Path, required=True)
     page.set_defaults(command="report")
     return parser
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("give a whole number, 1 or more")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError("give a number above 0")
-    return value
 
 
 def _rate(text: str) -> float:

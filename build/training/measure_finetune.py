@@ -10,12 +10,14 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from build import manifest, settings
+from build.model_size import PHI_3_MINI
 from build.settings import Finetuning
 from build.training import network, packing
 from build.training.batches import Batches
@@ -23,14 +25,6 @@ from build.training.dialogues import Corpus
 from build.training.learner import Learner
 from one_pass import NO_LIMITS, CodeTable, Prompt, Task, TextCodec
 
-PHI_3_MINI = {
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "vocab_size": 32064,
-}
 UNTIMED_STEPS = 4
 """The first passes of a length are slow: the GPU chooses how to compute them."""
 PREDICTIONS = 256
@@ -50,7 +44,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     about = {"device": torch.cuda.get_device_name() if device == "cuda" else "CPU", "memory_limit_gib": given.memory_gib}
     print(json.dumps({**about, **manifest.versions("torch", "transformers", "peft")}), flush=True)
-    for figures in measure(PHI_3_MINI, plan, given.batch_size or [plan.batch_size], given.steps, device):
+    for figures in measure(asdict(PHI_3_MINI), plan, given.batch_size or [plan.batch_size], given.steps, device):
         print(json.dumps(figures), flush=True)
 
 

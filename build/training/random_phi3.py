@@ -10,13 +10,14 @@ The tokenizer is the embedded model's; what such a model says is noise.
 
 import argparse
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from build import settings
-from build.training.measure_finetune import PHI_3_MINI
+from build.model_size import PHI_3_MINI
 
 BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 
@@ -37,7 +38,7 @@ def main() -> None:
     """Write it."""
     parser = argparse.ArgumentParser(description="Write a checkpoint of Phi-3-mini's shape with random weights.")
     parser.add_argument("out", type=Path, help="folder for the checkpoint")
-    write(parser.parse_args().out, PHI_3_MINI)
+    write(parser.parse_args().out, asdict(PHI_3_MINI))
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         "goodput at 25 and 50 ms, and what Triton says about itself. A line that was just asked is cheaper: have many dialogues.",
     )
     bench.add_argument("file", metavar="FILE", type=Path, help="JSON lines")
-    bench.add_argument("--requests", metavar="N", type=_count, default=200, help="requests in each run (default 200)")
-    bench.add_argument("--concurrency", metavar="N", type=_count, nargs="+", default=[1], help="so many callers at a time (default 1)")
+    bench.add_argument("--requests", metavar="N", type=count, default=200, help="requests in each run (default 200)")
+    bench.add_argument("--concurrency", metavar="N", type=count, nargs="+", default=[1], help="so many callers at a time (default 1)")
     bench.add_argument("--rate", metavar="HZ", type=_rate, nargs="+", default=[], help="lines a second, arriving at random (Poisson)")
     bench.add_argument("--seed", metavar="N", type=int, default=0, help="of the arrivals")
     bench.add_argument(
@@ -123,7 +123,8 @@ def _milliseconds(text: str) -> float:
     return value
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A flag's value as a whole number, 1 or more."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("give a whole number, 1 or more")

@@ -1,11 +1,11 @@
 """The metrics endpoint of a server, as numbers."""
 
-import re
 import time
 import urllib.request
 
 from build.serve import Server
 from build.server_options import LOOPBACK
+from tests.support import metrics
 
 Samples = dict[str, float]
 _UNTOLD_S = 0.6
@@ -34,10 +34,9 @@ def settled(server: Server) -> Samples:
 def samples(server: Server) -> Samples:
     """All samples by name and labels, labels in the order of their names."""
     found = {}
-    for line in text(server).splitlines():
-        if not line.startswith("#"):
-            name, value = line.rsplit(" ", 1)
-            found[re.sub(r"\{(.*)\}", lambda labels: "{" + ",".join(sorted(labels[1].split(","))) + "}", name)] = float(value)
+    for name, labels, value in metrics.samples(text(server)):
+        written = ",".join(f'{label}="{labels[label]}"' for label in sorted(labels))
+        found[f"{name}{{{written}}}" if written else name] = value
     return found
 
 

@@ -78,14 +78,20 @@ def selectors(expression: str) -> list[Selector]:
     return list(_walk(promql_parser.parse(expression)))
 
 
-def exposed(text: str) -> Exposed:
-    """What a metrics endpoint shows, in Prometheus' text form."""
+def samples(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Name, labels and value of each, from Prometheus' text form."""
     written = set(re.findall(r"^(\w+)[{ ]", text, re.MULTILINE))
-    found: dict[str, list[Mapping[str, str]]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:  # the parser calls every counter _total, whether it is called so or not
             name = sample.name if sample.name in written else sample.name.removesuffix("_total")
-            found.setdefault(name, []).append(sample.labels)
+            yield name, sample.labels, sample.value
+
+
+def exposed(text: str) -> Exposed:
+    """What a metrics endpoint shows, in Prometheus' text form."""
+    found: dict[str, list[Mapping[str, str]]] = {}
+    for name, labels, _ in samples(text):
+        found.setdefault(name, []).append(labels)
     return found
 
 

@@ -33,7 +33,6 @@ class _Job:
     request: Request
     name: str
     caller: Caller
-    stop_asked: bool = False
     answer: Answer | None = None
 
 
