@@ -20,6 +20,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "client")]
@@ -37,11 +38,20 @@ MODEL = settings.model("pika-tiny")
 TOKENS_PER_BLOCK = 32
 BLOCK_ROUNDS = 20
 WARM_UP_BLOCKS = 3
+MODELS = ("tagger", "tensorrt_llm")
 PASS, EMPTY, TAG = "engine's pass", "empty call", "tag"
 STAGES = ("queue", "compute_input", "compute_infer", "compute_output", "request")
 """What Triton counts for each model, as `nv_inference_STAGE_duration_us`: docs/user_guide/metrics.md of its server."""
 
 TimesMs = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the server has counted of a model so far: requests that were answered, and the milliseconds of all of them in each of STAGES."""
+
+    requests: int
+    stages_ms: dict[str, float]
 
 
 class InProcess:
@@ -114,18 +124,22 @@ def measure(server: Server, repository: Path, dialogues: list[Dialogue], blocks:
         taken_ms: TimesMs = {way: [] for way in ways}
         parts_ms: TimesMs = {}
         asked = itertools.cycle(dialogues)
+        before = {model: counted(server, model) for model in MODELS}
         for number in range(-WARM_UP_BLOCKS, blocks):
-            before = {model: counted_ms(server, model) for model in ("tagger", "tensorrt_llm")}
             own.around_ms.clear()
             block_ms: TimesMs = {way: [] for way in ways}
             for dialogue in itertools.islice(asked, BLOCK_ROUNDS):
                 for way in random.sample(list(ways), len(ways)):
                     time.sleep(gap_s)
                     block_ms[way].append(ways[way](dialogue))
+            after = {model: counted(server, model, before[model].requests + BLOCK_ROUNDS) for model in MODELS}
+            stages = {
+                model: {stage: (after[model].stages_ms[stage] - before[model].stages_ms[stage]) / BLOCK_ROUNDS for stage in STAGES}
+                for model in MODELS
+            }
+            before = after
             if number < 0:
                 continue
-            after = {model: counted_ms(server, model) for model in before}
-            stages = {model: {stage: (after[model][stage] - before[model][stage]) / BLOCK_ROUNDS for stage in STAGES} for model in before}
             means = {way: statistics.fmean(block_ms[way]) for way in ways}
             for part, ms in parts(means, statistics.fmean(own.around_ms), stages["tagger"], stages["tensorrt_llm"]).items():
                 parts_ms.setdefault(part, []).append(ms)
@@ -134,15 +148,19 @@ def measure(server: Server, repository: Path, dialogues: list[Dialogue], blocks:
     return taken_ms, parts_ms
 
 
-def counted_ms(server: Server, model: str) -> dict[str, float]:
-    """Return how long all requests to a model have spent in each of STAGES so far, by the server's metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics_port}/metrics") as response:
-        lines = response.read().decode().splitlines()
-    found = {}
-    for stage in STAGES:
-        (line,) = (line for line in lines if line.startswith(f'nv_inference_{stage}_duration_us{{model="{model}"'))
-        found[stage] = float(line.split()[-1]) / 1000
-    return found
+def counted(server: Server, model: str, least_requests: int = 0) -> Counted:
+    """Return what the server's metrics say of a model, once they know of so many requests: Triton counts after it has answered."""
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics_port}/metrics") as response:
+            lines = response.read().decode().splitlines()
+        found = {}
+        for name in ("request_success", *(f"{stage}_duration_us" for stage in STAGES)):
+            (line,) = (line for line in lines if line.startswith(f'nv_inference_{name}{{model="{model}"'))
+            found[name] = float(line.split()[-1])
+        requests = int(found["request_success"])
+        if requests >= least_requests:
+            return Counted(requests, {stage: found[f"{stage}_duration_us"] / 1000 for stage in STAGES})
+        time.sleep(0.001)
 
 
 def parts(means: dict[str, float], around_ms: float, tagger: dict[str, float], engine: dict[str, float]) -> dict[str, float]:

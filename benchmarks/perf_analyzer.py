@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/perf_analyzer.py
 
-It starts a server on the built repository of pika-tiny. The binary comes from the wheel that requirements/perf_analyzer.txt pins, which
-is unpacked into a folder and not installed; two libraries that it needs lie in the server's wheel. What each model is asked is here.
+It starts a server on a copy of the built repository of pika-tiny, with a queue that is longer than usual. The binary comes from the wheel
+that requirements/perf_analyzer.txt pins, which is unpacked into a folder and not installed; two libraries that it needs lie in the server's
+wheel. What each model is asked is here.
 """
 
 import argparse
@@ -20,7 +21,10 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "client")]
 
-from build import ROOT, settings, triton  # noqa: E402
+from google.protobuf import text_format  # noqa: E402
+from tritonclient.grpc import model_config_pb2  # noqa: E402
+
+from build import ROOT, manifest, settings, triton  # noqa: E402
 from build.evaluate import DIALOGUES  # noqa: E402
 from build.serve import Server, free_ports, running  # noqa: E402
 from build.server_options import GRPC_KEY_HEADER  # noqa: E402
@@ -29,7 +33,7 @@ REQUIREMENT = ROOT / "requirements" / "perf_analyzer.txt"
 IN_WHEEL = ".data/data/bin/perf_analyzer"
 LIBRARIES = ("libb64-*.so.*", "libcudart-*.so.*")
 """Of the wheel nvidia-pytriton, which has put a hash into each name that the loader must not see."""
-CONCURRENCIES = (1, 2, 4, 8)
+CONCURRENCIES = (1, 2, 4, 8, 16, 32)
 COLUMNS = ("Inferences/Second", "p50 latency", "p95 latency", "p99 latency")
 """Of perf_analyzer's CSV report; latencies are in microseconds."""
 STABLE_WITHIN_PERCENT = 50
@@ -59,6 +63,21 @@ def install(folder: Path) -> Path:
                 shutil.copyfileobj(source, target)
     unfinished.chmod(0o755)
     return unfinished.rename(binary)
+
+
+def with_queue(repository: Path, out: Path, queue_size: int) -> None:
+    """Copy a repository to `out`, whose tagger lets so many requests wait: perf_analyzer ends at the first one that is refused.
+
+    Raises:
+        ManifestError: there is no whole repository.
+    """
+    original = manifest.read(repository)
+    with manifest.new_folder(out, original.stage, original.inputs, {**original.settings, "tagger_queue_size": queue_size}, {}) as draft:
+        shutil.copytree(repository, draft.path, ignore=shutil.ignore_patterns(manifest.NAME, "__pycache__"), dirs_exist_ok=True)
+        path = draft.path / "tagger" / "config.pbtxt"
+        config = text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        config.dynamic_batching.default_queue_policy.max_queue_size = queue_size
+        path.write_text(text_format.MessageToString(config), encoding="utf-8")
 
 
 def tagger_rows(dialogues: list[dict[str, str]]) -> Rows:
@@ -115,13 +134,15 @@ def main() -> None:
     dialogues = [json.loads(line) for line in DIALOGUES.read_text(encoding="utf-8").splitlines()]
     repository = settings.model("pika-tiny").folder / "triton-cpu"
     print("| model | at once | per second | p50 ms | p95 ms | p99 ms |\n|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder, running(repository, free_ports(), Path(folder) / "serve.log") as server:
-        server.wait_until_ready()
-        for model, rows in (("tagger", tagger_rows(dialogues)), ("ensemble", ensemble_rows(dialogues))):
-            for concurrency in arguments.at_once:
-                per_s, *latencies_us = measure(binary, server, model, rows, concurrency, arguments.requests)
-                latencies = " | ".join(f"{us / 1000:.1f}" for us in latencies_us)
-                print(f"| `{model}` | {concurrency} | {per_s:.0f} | {latencies} |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        with_queue(repository, Path(folder) / "repository", max(arguments.at_once))
+        with running(Path(folder) / "repository", free_ports(), Path(folder) / "serve.log") as server:
+            server.wait_until_ready()
+            for model, rows in (("tagger", tagger_rows(dialogues)), ("ensemble", ensemble_rows(dialogues))):
+                for concurrency in arguments.at_once:
+                    per_s, *latencies_us = measure(binary, server, model, rows, concurrency, arguments.requests)
+                    latencies = " | ".join(f"{us / 1000:.1f}" for us in latencies_us)
+                    print(f"| `{model}` | {concurrency} | {per_s:.0f} | {latencies} |", flush=True)
 
 
 def _text(text: str) -> dict[str, Any]:

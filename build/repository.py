@@ -24,6 +24,9 @@ from one_pass import STRATEGIES, Prompt, Task, TaskError, TextCodec, make_strate
 
 TEMPLATES = ROOT / "model_repository"
 TAGGER_MAX_BATCH_SIZE = 16
+FEWEST_TAGGER_INSTANCES = 4
+"""Triton now and then misses that an instance of a model with a queue policy has become free: docs/cpu_target.md. The next one that becomes
+free mends it, so that a queue stands still only if all of them are missed in a row."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -31,9 +34,9 @@ def tagger_instances(target: Target) -> int:
     """How many requests can be in the tagger's hands at once.
 
     An instance waits for the engine's answer, so as many are needed as the engine works on at once (one on cpu, a full batch on a GPU:
-    fewer would keep inflight batches small), and one more to make the next prompt meanwhile.
+    fewer would keep inflight batches small), and one more to make the next prompt meanwhile; but never fewer than FEWEST_TAGGER_INSTANCES.
     """
-    return 1 + _max_batch_size(target)
+    return max(FEWEST_TAGGER_INSTANCES, 1 + _max_batch_size(target))
 
 
 def served_tagger_instances(repository: Path) -> int:

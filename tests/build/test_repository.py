@@ -130,6 +130,10 @@ def test_the_targets_slots_and_queues_go_to_engine_and_tagger(place: Checkout) -
     assert found == {"tokens_per_block": "16", "generation_slots": "7", "max_queue_size": "9"}
 
 
+def test_the_cpu_target_has_more_taggers_than_its_engine_needs_so_that_no_queue_stands_still(ready: Checkout) -> None:
+    assert repository.served_tagger_instances(assembled(ready)) == repository.FEWEST_TAGGER_INSTANCES > 2
+
+
 def test_the_cpu_engine_is_warmed_up_with_what_the_tagger_sends(ready: Checkout) -> None:
     folder = assembled(ready) / "tensorrt_llm"
     (request,) = config_of(folder).model_warmup

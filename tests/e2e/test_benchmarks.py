@@ -5,8 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from benchmarks import overhead, perf_analyzer
+from build import manifest
 from build.evaluate import DIALOGUES
 from build.serve import Server
 from one_pass import Dialogue
@@ -31,8 +34,22 @@ def test_the_parts_of_a_tag_lie_in_one_another_and_add_up(server: Server, reposi
             part_ms[block] for part, part_ms in parts_ms.items() if part.startswith(("tagger: queue", "tagger: prompt", "engine model: q"))
         ]
         assert min(inside) > 0
+        # Of a block's calls the server counts exactly its own.
         assert parts_ms["gRPC: an empty call"][block] + parts_ms["gRPC: a tag's call above an empty one"][block] > 0
         assert parts_ms["tagger: prompt and reading"][block] + parts_ms["tagger: to the engine model and back"][block] > 0
+
+
+def test_the_queue_is_made_longer_in_a_copy(repository: Path, tmp_path: Path) -> None:
+    perf_analyzer.with_queue(repository, tmp_path / "copy", 32)
+    before, after = manifest.verify_contents(repository), manifest.verify_contents(tmp_path / "copy")
+    assert {name for name, record in after.files.items() if before.files.get(name) != record} == {"tagger/config.pbtxt"}
+    assert before.files.keys() == after.files.keys()
+    original, changed = (
+        text_format.Parse((folder / "tagger" / "config.pbtxt").read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+        for folder in (repository, tmp_path / "copy")
+    )
+    original.dynamic_batching.default_queue_policy.max_queue_size = 32
+    assert changed == original
 
 
 @pytest.mark.skipif("PIKA_PERF_ANALYZER" not in os.environ, reason="downloads perf_analyzer: set PIKA_PERF_ANALYZER=1")
