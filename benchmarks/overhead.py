@@ -166,6 +166,9 @@ def counted(server: Server, model: str, least_requests: int = 0) -> Counted:
 def parts(means: dict[str, float], around_ms: float, tagger: dict[str, float], engine: dict[str, float]) -> dict[str, float]:
     """Return the parts of a tag in milliseconds, from the client to the engine; they add up to a tag's mean.
 
+    Triton takes the time of a request's end after it has sent the answer. So where one part ends and the next begins is not sharp, and what
+    a call costs above what the server counted can be less than nothing.
+
     Args:
         means: of each way.
         around_ms: of prompt and reading.
