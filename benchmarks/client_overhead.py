@@ -28,7 +28,8 @@ import tritonclient.grpc.aio as asynchronous
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "client")]
 
 from build import settings  # noqa: E402
-from build.serve import free_ports, running  # noqa: E402
+from build.ports import free_ports  # noqa: E402
+from build.serve import running  # noqa: E402
 from pika_tagger import AsyncTaggerClient, TaggerClient  # noqa: E402
 
 Taken = dict[str, list[float]]

@@ -30,7 +30,8 @@ from tritonclient.grpc import service_pb2  # noqa: E402
 
 from build import settings  # noqa: E402
 from build.evaluate import DIALOGUES  # noqa: E402
-from build.serve import Server, free_ports, running  # noqa: E402
+from build.ports import free_ports  # noqa: E402
+from build.serve import Server, running  # noqa: E402
 from cpu_engine import CpuEngine  # noqa: E402
 from one_pass import CodeTable, Dialogue, Prompt, Task, TextCodec  # noqa: E402
 

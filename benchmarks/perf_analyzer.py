@@ -26,7 +26,8 @@ from tritonclient.grpc import model_config_pb2  # noqa: E402
 
 from build import ROOT, manifest, settings, triton  # noqa: E402
 from build.evaluate import DIALOGUES  # noqa: E402
-from build.serve import Server, free_ports, running  # noqa: E402
+from build.ports import free_ports  # noqa: E402
+from build.serve import Server, running  # noqa: E402
 from build.server_options import GRPC_KEY_HEADER  # noqa: E402
 
 REQUIREMENT = ROOT / "requirements" / "perf_analyzer.txt"

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from build import ROOT
-from build.serve import interruptible, running
+from build.interrupts import interruptible
+from build.serve import running
 from build.settings import Model, Ports, Target
 from pika_tagger import Tag, TaggerClient
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from build import ROOT, manifest
 from build.comparison import AWQ, UNQUANTIZED, Run, differences, lost_too_much, summary, summary_json
 from build.errors import PipelineError, ServerError, SettingError
-from build.serve import free_ports, interruptible, running
+from build.interrupts import interruptible
+from build.ports import free_ports
+from build.serve import running
 from build.settings import Model, Ports, Target
 from one_pass import STRATEGIES, Task
 from pika_tagger import InvalidRequestError, TaggerClient

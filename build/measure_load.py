@@ -22,8 +22,9 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from build import settings
 from build.evaluate import DIALOGUES
+from build.ports import free_ports
 from build.repository import tagger_instances
-from build.serve import free_ports, running
+from build.serve import running
 
 STALL_MS = 400.0
 """Far above any queue here and below the half second that some queue policies of tritonserver make a request wait."""

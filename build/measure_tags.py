@@ -21,7 +21,8 @@ import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput
 
 from build.evaluate import DIALOGUES
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from pika_tagger import TaggerClient
 
 ANSWER_TOKENS = 400

@@ -1,30 +1,27 @@
 """Task `serve`: tritonserver kept alive in the foreground, and one as a context manager for demo and tests.
 
-A port that is taken is found before the server starts. "Ready" means that a real tag has come back, not that a flag says so. However this
+"Ready" means that a real tag has come back, not that a flag says so. However this
 process ends, the server does not outlive it. When a server has failed is `watch`, when it is started again `supervise`.
 """
 
 import contextlib
-import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from build import ROOT, health, manifest, supervise, triton, watch
-from build.errors import PortInUseError, ServerError, SettingError
+from build.errors import ServerError
+from build.interrupts import interruptible, uninterrupted
+from build.ports import check_ports
 from build.repository import served_tagger_instances
-from build.server_options import LOOPBACK, Access
+from build.server_options import Access
 from build.settings import Model, Ports, Target
 
 START_TIMEOUT_S = 120.0
@@ -34,7 +31,6 @@ VLLM_ENVIRONMENT = ROOT / ".venv-vllm"
 """What `make install-vllm` makes: vLLM wants other versions of what the pipeline uses."""
 DRAIN_S = 1.0
 """From when new tags are refused to when the server is told to stop: as long as a client waits for a tag unless it is told otherwise."""
-_STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TAIL_LINES = 20
 _POLL_S = 0.1
 
@@ -127,37 +123,6 @@ class Server:
             return ""
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         return "\n".join([f". The end of {self.log}:", *lines])
-
-
-def check_ports(ports: Ports, access: Access) -> None:
-    """Whether the server could listen on all three.
-
-    Raises:
-        PortInUseError: one is taken; the message names it and the setting that changes it.
-        SettingError: the address is not one of this machine's.
-    """
-    for name, port in vars(ports).items():
-        address = access.address if name == "grpc_port" else access.plain_address
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
-                    raise SettingError(f"address={address} is not one of this machine's: `ip address` lists them, 0.0.0.0 is all") from None
-                raise PortInUseError(f"port {port} cannot be used ({error.strerror}): give another one with {name}=NUMBER") from None
-
-
-def free_ports() -> Ports:
-    """Three ports on the loopback address on which nobody listens now; somebody else may take one before it is used."""
-    sockets = [socket.socket() for _ in fields(Ports)]
-    try:
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return Ports(*(each.getsockname()[1] for each in sockets))
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class Launcher:
@@ -261,41 +226,6 @@ def vllm_python_bin() -> Path:
     if not (VLLM_ENVIRONMENT / "lib" / library / "site-packages" / "vllm").is_dir():
         raise ServerError(f"{VLLM_ENVIRONMENT} has no vLLM for {library}: run `make install-vllm` with the Python of this environment")
     return folder
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back what would end an `interruptible` block until what is started in this one is known to whoever stops it.
-
-    Signals are noted and sent again at the end, not blocked: what is started here would inherit that.
-    """
-    if threading.current_thread() is not threading.main_thread():  # Python handles signals in no other
-        yield
-        return
-    noted: list[int] = []
-    before = {number: signal.signal(number, lambda number, _frame: noted.append(number)) for number in _STOPPING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for noted_number in noted:
-            signal.raise_signal(noted_number)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the block as Ctrl-C does, so that what it holds is released."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(line: str) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from build import triton
 from build.errors import ServerError, SettingError
+from build.interrupts import interruptible, uninterrupted
 from build.repository import served_tagger_instances
-from build.serve import Server, interruptible, start_process, uninterrupted
+from build.serve import Server, start_process
 from build.server_options import Access, Tls
 from build.settings import Ports
 

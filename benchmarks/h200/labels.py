@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from build import ROOT
-from build.serve import VLLM_START_TIMEOUT_S, free_ports, running
+from build.ports import free_ports
+from build.serve import VLLM_START_TIMEOUT_S, running
 from pika_tagger import TaggerClient
 
 DIALOGUES = ROOT / "tests" / "data" / "eval_dialogues.jsonl"

@@ -29,7 +29,9 @@ from benchmarks.h200.load import Asker, measure, workers
 from benchmarks.h200.questions import questions
 from build import manifest
 from build.evaluate import DIALOGUES
-from build.serve import VLLM_START_TIMEOUT_S, free_ports, interruptible, running
+from build.interrupts import interruptible
+from build.ports import free_ports
+from build.serve import VLLM_START_TIMEOUT_S, running
 from one_pass import Prompt, Task, TextCodec
 
 JSON_TOKENS = 18

@@ -12,7 +12,9 @@ from build.bench.compare import compare
 from build.bench.measure import Offer
 from build.bench.verdict import json_of, sentences
 from build.evaluate import checked
-from build.serve import free_ports, interruptible, running
+from build.interrupts import interruptible
+from build.ports import free_ports
+from build.serve import running
 from build.server_options import GRPC_KEY_HEADER
 from build.settings import Model, Ports, Target
 from one_pass import Task

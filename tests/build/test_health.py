@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from build import health, serve
+from build import health
 from build.errors import OverloadedError, ServerError
+from build.ports import free_ports
 from build.server_options import Access
 from build.settings import Ports
 from tests.support.fake_triton import FakeTriton
@@ -30,7 +31,7 @@ def triton() -> Iterator[FakeTriton]:
 
 
 def ports_of(triton: FakeTriton) -> Ports:
-    return replace(serve.free_ports(), grpc_port=triton.port)
+    return replace(free_ports(), grpc_port=triton.port)
 
 
 def test_a_tag_is_all_it_wants(triton: FakeTriton) -> None:
@@ -79,4 +80,4 @@ def test_requests_done_are_those_that_the_engine_has_done(text: bytes, done: int
 
 
 def test_without_a_server_nothing_is_told() -> None:
-    assert health.requests_done(Access(), serve.free_ports()) is None
+    assert health.requests_done(Access(), free_ports()) is None

@@ -17,6 +17,8 @@ import pytest
 
 from build import health, serve, settings, supervise, triton, watch
 from build.errors import ManifestError, PortInUseError, ServerError, SettingError
+from build.interrupts import interruptible, uninterrupted
+from build.ports import check_ports, free_ports
 from build.server_options import LOOPBACK, Access
 from build.settings import Ports
 from build.triton import Installation
@@ -33,14 +35,14 @@ def taken() -> Iterator[int]:
 
 
 def test_free_ports_are_fine() -> None:
-    serve.check_ports(serve.free_ports(), Access())
+    check_ports(free_ports(), Access())
 
 
 @pytest.mark.parametrize("name", ["grpc_port", "http_port", "metrics_port"])
 def test_a_taken_port_is_refused_with_its_number_and_its_setting(taken: int, name: str) -> None:
-    ports = replace(serve.free_ports(), **{name: taken})
+    ports = replace(free_ports(), **{name: taken})
     with pytest.raises(PortInUseError) as caught:
-        serve.check_ports(ports, Access())
+        check_ports(ports, Access())
     assert str(caught.value) == f"port {taken} cannot be used (Address already in use): give another one with {name}=NUMBER"
 
 
@@ -51,7 +53,7 @@ def never_called(*_: object) -> None:
 def test_nothing_is_started_on_a_taken_port(place: Checkout, taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": ""})
     monkeypatch.setattr(serve, "start_process", never_called)
-    with pytest.raises(PortInUseError), serve.running(repository, replace(serve.free_ports(), grpc_port=taken), None):
+    with pytest.raises(PortInUseError), serve.running(repository, replace(free_ports(), grpc_port=taken), None):
         never_called()
 
 
@@ -59,7 +61,7 @@ def test_nothing_is_started_on_a_repository_that_was_changed(place: Checkout, mo
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": "abc"})
     (repository / "tagger" / "config.pbtxt").write_text("xyz")
     monkeypatch.setattr(serve, "start_process", never_called)
-    with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, serve.free_ports(), None):
+    with pytest.raises(ManifestError, match="is not the file that"), serve.running(repository, free_ports(), None):
         never_called()
 
 
@@ -68,7 +70,7 @@ def test_an_address_of_another_machine_is_refused_before_the_start() -> None:
     with pytest.raises(
         SettingError, match=r"address=240\.0\.0\.1 is not one of this machine's: `ip address` lists them, 0\.0\.0\.0 is all"
     ):
-        serve.check_ports(serve.free_ports(), Access("240.0.0.1"))
+        check_ports(free_ports(), Access("240.0.0.1"))
 
 
 def test_the_server_listens_on_the_loopback_address_only() -> None:
@@ -132,7 +134,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
     ended = process("print(*(f'line {i}' for i in range(100)), sep='\\n'); raise SystemExit(3)", log)
     ended.wait()
     with pytest.raises(ServerError) as caught:
-        serve.Server(ended, serve.free_ports(), Access(), log, tmp_path).wait_until_ready()
+        serve.Server(ended, free_ports(), Access(), log, tmp_path).wait_until_ready()
     first, *tail = str(caught.value).splitlines()
     assert first == f"tritonserver stopped with status 3 while starting. The end of {log}:"
     assert tail[-1] == "line 99"
@@ -141,7 +143,7 @@ def test_a_server_that_stops_while_starting_is_told_with_the_end_of_its_log(tmp_
 
 def test_stopping_ends_the_process_and_may_be_repeated(tmp_path: Path) -> None:
     running = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(running, serve.free_ports(), Access(), None, tmp_path)
+    server = serve.Server(running, free_ports(), Access(), None, tmp_path)
     server.stop()
     server.stop()
     assert running.returncode == -signal.SIGTERM
@@ -154,7 +156,7 @@ def test_a_server_that_will_not_stop_is_killed(tmp_path: Path, monkeypatch: pyte
     while "ignoring" not in log.read_text():
         assert stubborn.poll() is None
         time.sleep(0.01)
-    serve.Server(stubborn, serve.free_ports(), Access(), log, tmp_path).stop()
+    serve.Server(stubborn, free_ports(), Access(), log, tmp_path).stop()
     assert stubborn.returncode == -signal.SIGKILL
 
 
@@ -185,7 +187,7 @@ def test_a_crash_is_told_from_giving_up(tmp_path: Path, script: str, has_crashed
 def test_a_stub_that_ends_while_the_server_calls_itself_ready_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "stubs_of", lambda _: [watch.Stub(1, "the stub of tagger", True)])
     starting = process("import time; time.sleep(60)", tmp_path / "log")
-    server = serve.Server(starting, serve.free_ports(), Access(), None, tmp_path)
+    server = serve.Server(starting, free_ports(), Access(), None, tmp_path)
     try:
         with pytest.raises(ServerError, match="no tag came back within"):  # models are still being loaded
             server.wait_until_ready(timeout_s=0.1)
@@ -203,7 +205,7 @@ def test_ready_is_a_tag_and_one_more_of_each_instance(
     repository = place.finished("triton-cpu", {"tagger/config.pbtxt": f"instance_group {{ count: {n_instances} }}"})
     start = serve.start_process
     monkeypatch.setattr(serve, "start_process", lambda _, environment, log: start(["sleep", "60"], environment, log))
-    with serve.running(repository, serve.free_ports(), None) as server:
+    with serve.running(repository, free_ports(), None) as server:
         server.wait_until_ready()
     assert len(probes) == 1 + n_instances
 
@@ -230,7 +232,7 @@ def test_where_vllm_serves_its_python_runs_the_models_and_a_start_may_take_long(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_end_the_block_as_ctrl_c_does(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), serve.interruptible():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         os.kill(os.getpid(), number)
     assert signal.getsignal(number) == before
 
@@ -249,11 +251,11 @@ def test_what_is_started_is_known_before_an_interruption_is_felt_and_feels_it_it
     line = [sys.executable, "-c", "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"]
 
     def start() -> None:
-        with log.open("wb") as stream, serve.uninterrupted():
+        with log.open("wb") as stream, uninterrupted():
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             known.append(serve.start_process(line, dict(os.environ), stream))
 
-    with pytest.raises(KeyboardInterrupt), serve.interruptible():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         start()
     assert known[0].wait() == 0
     assert log.read_text() == "set()\n"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from build import ROOT, manifest, settings
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from one_pass import Prompt, Task, TextCodec
 from pika_tagger import TaggerClient
 

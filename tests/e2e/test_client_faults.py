@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from tritonclient.grpc import InferenceServerClient
 
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
+from build.server_options import GRPC_KEY_HEADER
 from pika_tagger import Tag, TaggerClient
 from tests.client.twins import TWINS, Make
 
@@ -66,9 +68,10 @@ class Fleet:
     def answered(self) -> list[int]:
         """How many tags each server has given since it was started."""
         counts = []
-        for url in self.urls:
-            with InferenceServerClient(url) as asking:
-                counts.append(int(asking.get_inference_statistics("tagger").model_stats[0].inference_stats.success.count))
+        for server in self.servers:
+            with InferenceServerClient(server.url) as asking:
+                found = asking.get_inference_statistics("tagger", headers={GRPC_KEY_HEADER: server.access.admin_key})
+                counts.append(int(found.model_stats[0].inference_stats.success.count))
         return counts
 
 

@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from one_pass import STRATEGIES, Limits, Prompt
 from tests.support import hostile
 

@@ -21,7 +21,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from build import ROOT, triton
-from build.serve import free_ports
+from build.ports import free_ports
 from build.settings import Ports
 
 pytestmark = pytest.mark.e2e

@@ -12,7 +12,8 @@ import pytest
 
 from build import ROOT
 from build.errors import ManifestError, ServerError
-from build.serve import free_ports, running
+from build.ports import free_ports
+from build.serve import running
 from pika_tagger import TaggerClient
 from tests.e2e.conftest import doit
 

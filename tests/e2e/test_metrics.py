@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from build import ROOT
-from build.serve import Server, free_ports
+from build.ports import free_ports
+from build.serve import Server
 from pika_tagger import TaggerClient
 from tests.build.test_monitoring import PAGE, QUERIES, RECORDED, RULES
 from tests.support import endpoint

@@ -22,7 +22,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from pika_tagger import TaggerClient, TaggerError
 from tests.build.test_monitoring import ALERTS, MONITORING, QUERIES, RULES
 from tests.support.metrics import OF_A_GPU, OF_NVIDIAS_BACKEND, OF_ROBOTS, selectors

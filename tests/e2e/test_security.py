@@ -15,7 +15,8 @@ from tritonclient.utils import InferenceServerException
 
 from build import certificates
 from build.errors import ServerError
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from build.server_options import GRPC_KEY_HEADER, LOOPBACK, RESTRICTED, Access, Tls
 from tests.e2e.conftest import doit, slow
 from tests.support.closed_doors import GRPC, HTTP, READ_ONLY, grpc_key, http_status

@@ -12,7 +12,8 @@ from tritonclient.utils import InferenceServerException
 
 from build import repository as assembly
 from build import settings
-from build.serve import Server, free_ports, running
+from build.ports import free_ports
+from build.serve import Server, running
 from one_pass import Dialogue, Prompt
 from pika_tagger import TaggerClient
 from tests.e2e.conftest import MODEL

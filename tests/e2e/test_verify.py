@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from build import engine, manifest, settings, verify, verify_checks, verify_network, verify_prompts, verify_reference
 from build.awq import unpack
-from build.serve import Server, free_ports
+from build.ports import free_ports
+from build.serve import Server
 from build.verify_prompts import Prompts
 from build.verify_report import Outcome, Report
 from tests.e2e.conftest import MODEL, serving_changed

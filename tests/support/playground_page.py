@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from build import ROOT
-from build.serve import Server, free_ports
+from build.ports import free_ports
+from build.serve import Server
 
 
 @dataclass(frozen=True)

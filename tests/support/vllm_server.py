@@ -6,7 +6,9 @@ Tests run in the pipeline's environment, which cannot hold vLLM; this is the pro
 import sys
 from pathlib import Path
 
-from build.serve import VLLM_START_TIMEOUT_S, free_ports, interruptible, running
+from build.interrupts import interruptible
+from build.ports import free_ports
+from build.serve import VLLM_START_TIMEOUT_S, running
 
 
 def main() -> None:
