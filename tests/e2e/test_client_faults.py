@@ -56,6 +56,7 @@ class Fleet:
         self.servers[place].process.wait()
 
     def restart(self, place: int) -> None:
+        self.servers[place].kill()  # what it has left, as `doit serve` does: a stub that waits for its engine outlives a killed server
         self.start(place, self.servers[place].ports)
 
     def roll(self) -> None:

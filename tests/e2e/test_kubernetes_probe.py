@@ -5,6 +5,7 @@ In place of the container's: the server of this environment, nothing for the che
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -63,7 +64,7 @@ class Pod:
 
 @pytest.fixture(scope="module")
 def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    folder, ports, installed = tmp_path_factory.mktemp("pod"), free_ports(), triton.installation()
+    folder, ports, installed = tmp_path_factory.mktemp(f"pod-{os.getpid()}"), free_ports(), triton.installation()
     triton.make_backends(installed, folder)
     line = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
     line += " -addext subjectAltName=DNS:localhost -keyout tls.key -out tls.crt"
@@ -86,6 +87,7 @@ def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     arguments = [argument.replace("/tls/", f"{folder}/") for argument in CONTAINER["args"]]
     arguments += [f"--{protocol}-port={getattr(ports, f'{protocol}_port')}" for protocol in ("grpc", "http", "metrics")]
     arguments += [f"--backend-directory={folder}/backends", "--allow-gpu-metrics=false"]
+    arguments += [f"--backend-config=python,shm-region-prefix-name={folder.name}-"]  # a container's shared memory goes with the container
     with (folder / "log").open("wb") as log:
         command = [str(folder / "home" / "docker" / "entrypoint.sh"), *arguments]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -98,6 +100,8 @@ def pod(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
         process.wait()
+        for left in triton.shared_memory(folder):
+            left.unlink()
 
 
 def test_a_pod_starts_and_probes_are_content(pod: Pod) -> None:
