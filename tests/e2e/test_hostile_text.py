@@ -36,7 +36,7 @@ AT_ONCE = 4
 MOST_GROWTH_BYTES = 20 << 20
 """How far the least that a process takes towards the end may be above the most that it took in the first half. What the tokenizer keeps of
 words that it has seen goes up and down by some 15 MiB, and first fills up in some 40 000 requests to one process: 200 000 to four taggers
-left each of them at 74 to 81 MiB, 66 to 80 at half of that."""
+left each of them at 74 to 81 MiB, 70 to 78 at half of that."""
 SECRET = b"zanzibar"
 """Stands in fields of the flood, and must stand nowhere else."""
 SAME = 1e-4
