@@ -95,7 +95,7 @@ def main() -> None:
 def plan(url: str, port: int) -> Iterator[tuple[str, Asker, int, int, int]]:
     """What is measured, the most wanted first: name, asker, more answers than it can give in a second, new tokens, callers."""
     tag, written = ("tag", TagAsker(url), 1500), ("json", CompletionAsker(port, "model", JSON_TOKENS), 500)
-    engine, one = ("engine", EngineAsker(url), 1500), ("one token from vllm serve", CompletionAsker(port, "model", 1), 1500)
+    engine, one = ("engine", EngineAsker(url), 3000), ("one token from vllm serve", CompletionAsker(port, "model", 1), 3000)
     for (first, second), callers in (((tag, written), CONCURRENCY), ((engine, one), (CONCURRENCY[0], CONCURRENCY[-1]))):
         for n in reversed(NEW_TOKENS):
             for concurrency in callers:

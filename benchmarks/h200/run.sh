@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU with target vllm, in one run of some five minutes. Each part writes its result as soon as it has it and
+# Everything that is measured on a GPU with target vllm, in one run of some four minutes. Each part writes its result as soon as it has it and
 # none depends on the one before having succeeded.
 #
 #     OUT=FOLDER benchmarks/h200/run.sh                   with a python3 on PATH that has requirements/vllm.txt

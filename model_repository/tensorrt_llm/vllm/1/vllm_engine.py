@@ -96,7 +96,9 @@ class VllmEngine:
             enable_prefix_caching=True,
             # Nothing is longer than the window, so that it changes nothing but how the KV cache is kept.
             disable_sliding_window=True,
-            compilation_config={"cudagraph_capture_sizes": _GRAPH_SIZES},
+            # A step is one graph, whatever is in it: the processor need not start it layer by layer. This kernel can be in one on any GPU.
+            compilation_config={"cudagraph_capture_sizes": _GRAPH_SIZES, "cudagraph_mode": "FULL"},
+            attention_backend="TRITON_ATTN",
             logits_processors=[logits],
             disable_log_stats=True,
         )
