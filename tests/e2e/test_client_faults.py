@@ -111,13 +111,12 @@ def expected(url: str, count: int) -> list[str]:
         return [tagger.tag(**dialogue(number)).json() for number in range(count)]
 
 
-@pytest.mark.parametrize("make", TWINS.values(), ids=list(TWINS))
-@pytest.mark.parametrize("count", [2, 3])
-def test_a_server_that_is_killed_under_load_loses_no_tag(repository: Path, tmp_path: Path, count: int, make: Make) -> None:
+@pytest.mark.parametrize(("count", "twin"), [(2, "asynchronous"), (3, "blocking")])
+def test_a_server_that_is_killed_under_load_loses_no_tag(repository: Path, tmp_path: Path, count: int, twin: str) -> None:
     asked = 300
     with fleet(repository, tmp_path, count) as servers:
         right = expected(servers.urls[-1], asked)
-        with make(servers.urls, budget_ms=BUDGET_MS, timeout_s=10.0) as tagger:
+        with TWINS[twin](servers.urls, budget_ms=BUDGET_MS, timeout_s=10.0) as tagger:
             tagger.wait_until_ready(PATIENCE_S)
             tags = steadily(tagger, asked, {100: lambda: servers.kill(0)})
             counts = tagger.counts
