@@ -47,6 +47,7 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Quantized:
     with warnings.catch_warnings(record=True):  # an "ignore" would not do: AutoAWQ sets a filter of its own to announce its retirement
         warnings.simplefilter("default")
         from awq import AutoAWQForCausalLM
+        from awq.modules.linear import gemm
 
         model = AutoAWQForCausalLM.from_pretrained(
             str(folder / "hf"), device_map="cpu", safetensors=True, use_cache=False, trust_remote_code=False
@@ -60,7 +61,9 @@ def quantized(tmp_path_factory: pytest.TempPathFactory) -> Quantized:
             apply_clip=False,
         )
         model.save_quantized(str(folder / "awq"))
-        with torch.no_grad():
+        with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+            # A torch that is built for CUDA brings Triton's compiler, which is of no use without a GPU.
+            patch.setattr(gemm, "TRITON_AVAILABLE", False)
             logits = model.model(IDS).logits.float()
     convert(folder / "awq", folder / "trtllm")
     return Quantized(folder / "awq", folder / "trtllm", logits)

@@ -1,5 +1,6 @@
 """What the tagger asks of the engine model, and what it makes of the answers."""
 
+import weakref
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -38,3 +39,26 @@ def test_a_pass_gives_logits_and_counts_whether_or_not_the_engine_tells_its_reus
         "return_generation_logits": [[True]],
         "return_perf_metrics": [[True]],
     }
+
+
+def test_a_series_of_responses_outlives_its_tag_but_not_for_ever(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Series:
+        def __iter__(self) -> "Series":
+            return self
+
+        def __next__(self) -> InferenceResponse:
+            return InferenceResponse([LOGITS])
+
+    made: list[weakref.ref[Series]] = []
+
+    def answered(_request: InferenceRequest, decoupled: bool) -> Series:
+        assert decoupled
+        series = Series()
+        made.append(weakref.ref(series))
+        return series
+
+    monkeypatch.setattr(InferenceRequest, "exec", answered)
+    engine = module.TritonEngine(True, 32, lambda *_: None)
+    for _ in range(20):
+        engine.next_logits([7, 8, 9])
+    assert [series() is not None for series in made] == [False] * 12 + [True] * 8

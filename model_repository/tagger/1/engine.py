@@ -3,7 +3,8 @@
 Here are the tensors of TensorRT-LLM's Triton backend 1.0.0, and nothing that every target's `tensorrt_llm` does not take.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ import triton_python_backend_utils as pb_utils
 
 MODEL = "tensorrt_llm"
 REUSED_BLOCKS = "kv_cache_reused_blocks"
+_KEPT_SERIES = 8
+"""When a series of responses has ended, a thread of the backend lets go of it a little later, without Python's lock. If it is the last to
+do so, it frees what is Python's, and the process dies of it: seen with Python 3.12, on a busy machine in every second start. So that thread
+must not be the last; after so many more series it has long been there."""
 
 
 class EngineError(RuntimeError):
@@ -30,6 +35,7 @@ class TritonEngine:
             passed: called after each answer with the tokens of the prompt, and with those that were found in the KV cache.
         """
         self._decoupled, self._tokens_per_block, self._passed = decoupled, tokens_per_block, passed
+        self._series: deque[Iterator[Any]] = deque(maxlen=_KEPT_SERIES)
 
     def next_logits(self, ids: list[int]) -> npt.NDArray[np.float32]:
         """As `one_pass.Engine` says. Raises EngineError."""
@@ -56,11 +62,16 @@ class TritonEngine:
                 *(pb_utils.Tensor(name, np.array([[True]])) for name in (flag, "return_perf_metrics")),
             ],
         )
-        # A decoupled model answers with a series of responses; a request that does not stream gets one.
-        response = next(iter(request.exec(decoupled=True))) if self._decoupled else request.exec()
+        response = self._first_of_series(request) if self._decoupled else request.exec()
         if response.has_error():
             raise EngineError(f"the engine failed: {response.error().message()}")
         reused = pb_utils.get_output_tensor_by_name(response, REUSED_BLOCKS)
         # No tag fails for want of a figure: whether NVIDIA's backend sends this one with every answer has not been seen yet.
         self._passed(len(ids), int(reused.as_numpy().item()) * self._tokens_per_block if reused else 0)
         return [pb_utils.get_output_tensor_by_name(response, name).as_numpy() for name in outputs]
+
+    def _first_of_series(self, request: Any) -> Any:
+        """A decoupled model answers with a series of responses; a request that does not stream gets one."""
+        series = iter(request.exec(decoupled=True))
+        self._series.append(series)
+        return next(series)
