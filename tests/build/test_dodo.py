@@ -172,7 +172,8 @@ def test_the_plan_is_printed(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("variables")
 @pytest.mark.parametrize(("said", "decoupled"), [(None, False), ("no", False), ("yes", True)])
-def test_decoupled_reaches_the_assembly(monkeypatch: pytest.MonkeyPatch, said: str | None, decoupled: bool) -> None:
+def test_decoupled_reaches_the_assembly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None, decoupled: bool) -> None:
+    monkeypatch.setattr(settings, "CHECKPOINTS", tmp_path)  # where nothing is remembered
     calls: list[tuple[object, ...]] = []
     monkeypatch.setattr("build.repository.assemble", lambda *arguments: calls.append(arguments))
     if said is not None:
