@@ -17,7 +17,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +25,18 @@ from tritonclient.grpc import model_config_pb2
 
 from benchmarks.h200.askers import CompletionAsker, EngineAsker, TagAsker
 from benchmarks.h200.load import Asker, measure, workers
-from benchmarks.h200.questions import questions
+from benchmarks.h200.questions import prepared, served_prompt
 from build import manifest
-from build.evaluate import DIALOGUES
 from build.interrupts import interruptible
 from build.ports import free_ports
 from build.serve import VLLM_START_TIMEOUT_S, running
-from one_pass import Prompt, Task, TextCodec
 
 JSON_TOKENS = 18
 """Of an answer like {"emotion_name": "proud", "celebrate": "yes"}."""
 NEW_TOKENS = (60, 100)
 CONCURRENCY = (1, 4, 16, 64)
 KV_CACHE_BYTES = 6 * 2**30
-"""Of `vllm serve`: 16384 tokens of Phi-3-mini, more than 64 requests need. Two that start at once cannot both measure what is left."""
+"""16384 tokens of Phi-3-mini, more than 64 requests need. Two servers that start at once cannot both measure what is left."""
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
@@ -66,17 +63,10 @@ def main() -> None:
         openai_server(given.checkpoint, settings, given.serve_option, logs / "vllm-serve.log") as openai,
         running(given.repository, free_ports(), logs / "triton.log") as triton,
     ):
-        tagger = given.repository / "tagger" / "1"
-        prompt = Prompt(Task.load(tagger / "task.toml"), TextCodec.load(tagger / "tokenizer.json"), settings["block_size"])
-        words = sorted(
-            {word for line in DIALOGUES.read_text(encoding="utf-8").splitlines() for word in json.loads(line)["pika_response"].split()}
-        )
+        prompt = served_prompt(given.repository, settings["block_size"])
         began = time.monotonic()
-        asked = {}
-        for n in NEW_TOKENS:
-            endless = questions(prompt, words, n, seed=n)
-            # Most of them now, while the servers start and nothing is measured.
-            asked[n] = chain(list(islice(endless, given.prepared)), endless)
+        # Most of them now, while the servers start and nothing is measured.
+        asked = {n: prepared(prompt, n, given.prepared) for n in NEW_TOKENS}
         results["prefix_tokens"] = len(prompt.prefix_ids)
         triton.wait_until_ready(VLLM_START_TIMEOUT_S)
         results["vllm_serve_ready"] = is_ready(openai)

@@ -12,25 +12,20 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from benchmarks.h200.askers import EngineAsker, TagAsker
-from benchmarks.h200.latency import engine_settings
+from benchmarks.h200.latency import KV_CACHE_BYTES, engine_settings
 from benchmarks.h200.load import measure, workers
-from benchmarks.h200.questions import questions
+from benchmarks.h200.questions import prepared, served_prompt
 from build import manifest
-from build.evaluate import DIALOGUES
 from build.interrupts import interruptible
 from build.ports import free_ports
 from build.serve import VLLM_START_TIMEOUT_S, running
-from one_pass import Prompt, Task, TextCodec
 
 WEIGHTS = "awq"
-KV_CACHE_BYTES = 6 * 2**30
-"""Of each. Two that start at once cannot both measure what is left."""
-MOST_PER_S = 2000
+MOST_PER_S, PREPARED = 2000, 15000
 PLAN = (("tag", 60, 1), ("tag", 100, 1), ("engine", 60, 1), ("engine", 100, 1), ("tag", 60, 64), ("engine", 60, 64))
 """What is asked, new tokens, callers; the most wanted first."""
 
@@ -54,7 +49,8 @@ def main() -> None:
             # Of its own: both compile at the same time.
             os.environ["VLLM_CACHE_ROOT"] = str(copy.with_suffix(".cache"))
             servers[name] = stack.enter_context(running(copy, free_ports(), copy.with_suffix(".log")))
-        asked = {n: prepared(given.repository, n) for n in sorted({n for _, n, _ in PLAN})}
+        prompt = served_prompt(given.repository, engine_settings(given.repository)["block_size"])
+        asked = {n: prepared(prompt, n, PREPARED) for n in sorted({n for _, n, _ in PLAN})}
         for server in servers.values():
             server.wait_until_ready(VLLM_START_TIMEOUT_S)
         pool = stack.enter_context(workers())
@@ -84,15 +80,6 @@ def copied(repository: Path, copy: Path, changes: list[str]) -> Path:
     files = [str(Path(root, name).relative_to(copy)) for root, _, names in os.walk(copy) for name in names]
     manifest.seal(copy, "model_repository", {}, {}, files)
     return copy
-
-
-def prepared(repository: Path, n_new_tokens: int) -> Any:
-    """Questions, the first of them made already."""
-    tagger = repository / "tagger" / "1"
-    prompt = Prompt(Task.load(tagger / "task.toml"), TextCodec.load(tagger / "tokenizer.json"), engine_settings(repository)["block_size"])
-    lines = [json.loads(line)["pika_response"] for line in DIALOGUES.read_text(encoding="utf-8").splitlines()]
-    endless = questions(prompt, sorted({word for line in lines for word in line.split()}), n_new_tokens, seed=n_new_tokens)
-    return chain(list(islice(endless, 15000)), endless)
 
 
 if __name__ == "__main__":

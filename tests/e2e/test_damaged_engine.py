@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from build import ROOT
+from build import ROOT, settings
 from build.serve import Server
 from one_pass import Prompt
 from pika_tagger import TaggerClient
@@ -100,7 +100,8 @@ def test_others_get_their_tags_meanwhile(damaged: Server, client: TaggerClient) 
         except InferenceServerException as error:
             return str(error.status())
 
-    with ThreadPoolExecutor(6) as pool:  # no more than may wait, or some would be refused
+    # No more callers than may wait, or some would be refused.
+    with ThreadPoolExecutor(settings.target("cpu").tagger_queue_size) as pool:
         found = list(pool.map(answer, children))
     honest = client.tag(user_last_message="hello", pika_response="Hello, my friend!").emotion_name
     tagged = client.tag(user_last_message=WORDS["babble"], pika_response="Hello, my friend!").emotion_name

@@ -74,7 +74,8 @@ def test_markers_in_a_dialogue_are_only_text(client: TaggerClient) -> None:
 def test_concurrent_callers_get_their_own_answers(client: TaggerClient) -> None:
     dialogues = [json.loads(line) for line in demo.DIALOGUES.read_text(encoding="utf-8").splitlines()]
     expected = [client.tag(**dialogue).json() for dialogue in dialogues]
-    with ThreadPoolExecutor(6) as pool:  # no more than may wait, or some would be refused
+    # No more callers than may wait, or some would be refused.
+    with ThreadPoolExecutor(settings.target("cpu").tagger_queue_size) as pool:
         answers = list(pool.map(lambda dialogue: client.tag(**dialogue).json(), dialogues * 5))
     assert answers == expected * 5
 
